@@ -1,0 +1,145 @@
+"""Random crops, resized to a square: drawn as torchvision's RandomResizedCrop, made in batches."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, v2
+
+from fullrank.errors import InputError
+from fullrank.views.recipe import Recipe, View
+from fullrank.views.separable import Block, apply_separable
+
+TRIES = 10  # as torchvision, before it falls back to the centre
+FULL_SCALE = {torch.uint8: 255, torch.uint16: 65535}
+
+
+def check_depth(images: Shaped[Tensor, ...]) -> None:
+    """Refuse pixel values that are neither uint8 nor uint16 nor floats in [0, 1].
+
+    Raises:
+        InputError: another type, or floats outside [0, 1].
+    """
+    if images.dtype in FULL_SCALE:
+        return
+    if not images.is_floating_point():
+        raise InputError(f"images are {images.dtype}: expected uint8, uint16 or floats in [0, 1]; convert them")
+    low, high = (bound.item() for bound in images.aminmax())
+    if not (low >= 0 and high <= 1):
+        raise InputError(f"float images span {low:g} .. {high:g}: expected [0, 1]; divide by the full scale")
+
+
+class RandomCrops:
+    """The random crops of one image, one for each view of the recipe: what a data worker does.
+
+    Everything after the crop is left to `Augment.finish`, which takes the crops in batches.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.crops = [_torchvision_crop(view) for view in recipe for _ in range(view.count)]
+
+    def __call__(self, image: Shaped[Tensor, "c h w"]) -> list[Shaped[Tensor, "c _ _"]]:
+        """Crops of (c, size, size); uint8 stays uint8, uint16 and floats become float32 in [0, 1].
+
+        Raises:
+            InputError: pixel values that are neither uint8 nor uint16 nor floats in [0, 1].
+        """
+        check_depth(image)
+        if image.dtype != torch.uint8:
+            image = image.float() / FULL_SCALE.get(image.dtype, 1)
+        crops = [crop(image) for crop in self.crops]
+        # A bicubic resize overshoots; on uint8 torchvision clips by itself.
+        return crops if image.dtype == torch.uint8 else [crop.clamp_(0, 1) for crop in crops]
+
+
+def _torchvision_crop(view: View) -> v2.RandomResizedCrop:
+    mode = InterpolationMode(view.interpolation)
+    return v2.RandomResizedCrop(view.size, view.scale, view.ratio, interpolation=mode, antialias=True)
+
+
+def draw_boxes(view: View, n: int, height: int, width: int) -> Int[Tensor, "n 4"]:
+    """Boxes (top, left, height, width) of n random crops, distributed as torchvision's."""
+    tries = torch.rand(2, n, TRIES, dtype=torch.float64)
+    area = height * width * (view.scale[0] + tries[0] * (view.scale[1] - view.scale[0]))
+    low, high = math.log(view.ratio[0]), math.log(view.ratio[1])
+    ratio = torch.exp(low + tries[1] * (high - low))
+    sides = torch.stack([(area / ratio).sqrt(), (area * ratio).sqrt()]).round().long()  # (2, n, tries)
+    limits = torch.tensor([height, width]).view(2, 1, 1)
+    fits = ((sides > 0) & (sides <= limits)).all(0)
+    first = fits.int().argmax(1)  # the first that fits
+    chosen = sides[:, torch.arange(n), first].T  # (n, 2)
+    room = limits.view(1, 2) - chosen + 1
+    corner = (torch.rand(n, 2, dtype=torch.float64) * room).long()
+    boxes = torch.cat([corner, chosen], 1)
+    boxes[~fits.any(1)] = torch.tensor(_central_box(view, height, width))
+    return boxes
+
+
+def _central_box(view: View, height: int, width: int) -> tuple[int, int, int, int]:
+    """Where no try fits: the largest central box whose ratio is allowed."""
+    h, w = height, width
+    if width / height < view.ratio[0]:
+        h = round(width / view.ratio[0])
+    elif width / height > view.ratio[1]:
+        w = round(height * view.ratio[1])
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def resized_crop(
+    images: Float[Tensor, "n c h w"],
+    boxes: Int[Tensor, "n 4"],
+    flip: Bool[Tensor, " n"],
+    size: int,
+    interpolation: str,
+) -> Float[Tensor, "n c {size} {size}"]:
+    """Crop each sample to its own box, resize it with antialiasing, flip it where asked.
+
+    Equal to torchvision's `resized_crop` followed by `horizontal_flip`. Both are linear in the rows and
+    in the columns, so a sample costs two small matrix products. A bicubic resize may overshoot [0, 1].
+    """
+    boxes, flip = boxes.to(images.device), flip.to(images.device)
+    top, left, height, width = boxes.unbind(1)
+    rows = _resize_matrices(top, height, images.shape[2], size, interpolation)
+    columns = _resize_matrices(left, width, images.shape[3], size, interpolation, flip)
+    blocks = [[Block(slice(0, size), slice(0, m.shape[2]), m)] for m in (rows, columns)]
+    return apply_separable(images, blocks[0], blocks[1], size)
+
+
+def _resize_matrices(
+    start: Int[Tensor, " n"],
+    length: Int[Tensor, " n"],
+    source: int,
+    size: int,
+    interpolation: str,
+    flip: Bool[Tensor, " n"] | None = None,
+) -> Float[Tensor, "n {size} {source}"]:
+    """Weights of `source` input pixels in each of `size` outputs, for a segment of the input a sample."""
+    scale = (length.double() / size).unsqueeze(1)
+    output = torch.arange(size, device=start.device).expand(len(start), size)
+    if flip is not None:
+        output = torch.where(flip.unsqueeze(1), size - 1 - output, output)
+    centre = start.unsqueeze(1) + scale * (output + 0.5)  # (n, size), in input pixels
+    stretch = scale.clamp_min(1)  # a wider kernel where the image shrinks: antialiasing
+    kernel, support = (_cubic, 2) if interpolation == "bicubic" else (_triangle, 1)
+    taps = min(source, 2 * math.ceil(support * max(1, source / size)) + 1)
+    first = (centre - support * stretch).round().long().clamp(0, source - taps)
+    pixel = first.unsqueeze(2) + torch.arange(taps, device=start.device)  # (n, size, taps)
+    # float64 up to here: the position inside a large image needs more than 24 bits.
+    distance = (pixel + 0.5 - centre.unsqueeze(2)).div_(stretch.unsqueeze(2)).float().abs_()
+    begin = start.view(-1, 1, 1)
+    weights = kernel(distance).mul_((pixel >= begin) & (pixel < begin + length.view(-1, 1, 1)))
+    weights /= weights.sum(2, keepdim=True)
+    return torch.zeros(len(start), size, source, device=start.device).scatter_(2, pixel, weights)
+
+
+def _triangle(distance: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    return (1 - distance).clamp_min_(0)
+
+
+def _cubic(distance: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:
+    """Keys' cubic with a = -1/2: two clamped polynomials, the first of which lives on [0, 1] only."""
+    near, far = distance.clamp(max=1), distance.clamp(max=2)
+    return (2 * near - 1) * (near - 1) ** 2 - 0.5 * (far - 1) * (far - 2) ** 2

@@ -1,0 +1,114 @@
+"""View recipes: what is done to one image to make its views, written down as data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeAlias
+
+from fullrank.errors import InputError, unknown
+
+
+@dataclass(frozen=True)
+class View:
+    """How one view is made: crop and resize, flip, jitter, grayscale, blur, solarize, in this order.
+
+    The defaults are what nearly all joint-embedding methods share; each sample draws its own values.
+    Saturation, hue and grayscale change images of three channels only.
+
+    Attributes:
+        size: side of the square view, in pixels.
+        scale: range of the crop's share of the image's area.
+        ratio: range of the crop's width / height, uniform in its logarithm.
+        interpolation: kernel of the (antialiased) resize.
+        flip: probability of a horizontal flip.
+        jitter: strengths of brightness, contrast, saturation (factor 1 - s .. 1 + s) and hue (a shift
+            of -s .. s turns, s <= 0.5), applied in random order as torchvision's ColorJitter does.
+        jitter_probability: probability of the jitter.
+        grayscale: probability of grayscale.
+        blur: probability of the Gaussian blur.
+        blur_sigma: range of its standard deviation, in pixels of the view.
+        blur_kernel: its taps, an odd number. 23 reach 5.5 times the largest default sigma, so nothing of
+            the Gaussian is cut off; a view too small for them takes the most that fit its mirrored border.
+        solarize: probability of inverting all values from `solarize_threshold` up.
+        solarize_threshold: in (0, 1]; the default is 128 of 255.
+        count: how many views of this kind (multi-crop: six small ones, say).
+
+    Raises:
+        InputError: a value outside its range.
+    """
+
+    size: int = 224
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    flip: float = 0.5
+    jitter: tuple[float, float, float, float] = (0.4, 0.4, 0.2, 0.1)
+    jitter_probability: float = 0.8
+    grayscale: float = 0.2
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    blur_kernel: int = 23
+    solarize: float = 0.0
+    solarize_threshold: float = 128 / 255
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize"):
+            self._require(name, 0 <= getattr(self, name) <= 1, "a probability in 0 .. 1")
+        for name in ("scale", "ratio", "blur_sigma"):
+            low, high = getattr(self, name)
+            self._require(name, 0 < low <= high, "(low, high) with 0 < low <= high")
+        self._require("scale", self.scale[1] <= 1, "a share of the area, at most 1")
+        self._require("size", self.size >= 1, "at least 1 pixel")
+        self._require("count", self.count >= 1, "at least 1")
+        self._require("interpolation", self.interpolation in ("bicubic", "bilinear"), "bicubic or bilinear")
+        strengths = len(self.jitter) == 4 and all(s >= 0 for s in self.jitter) and self.jitter[3] <= 0.5
+        self._require("jitter", strengths, "four strengths >= 0 (brightness, contrast, saturation, hue <= 0.5)")
+        self._require("blur_kernel", self.blur_kernel % 2 == 1, "an odd number of taps")
+        self._require("solarize_threshold", 0 < self.solarize_threshold <= 1, "in (0, 1]")
+
+    def _require(self, name: str, holds: bool, expected: str) -> None:
+        if not holds:
+            raise InputError(f"view option '{name}' is {getattr(self, name)!r}: expected {expected}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """All options as numbers, strings and lists, ready for YAML or JSON."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, options: Mapping[str, Any]) -> View:
+        """The view that `to_dict` wrote; missing options take their defaults.
+
+        Raises:
+            InputError: an option that does not exist (the nearest is named) or a value out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise unknown("view option", name, known)
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+        return cls(**values)
+
+
+Recipe: TypeAlias = tuple[View, ...]
+
+
+def vicreg_views(size: int = 224) -> Recipe:
+    """The two views of VICReg's code (facebookresearch/vicreg, augmentations.py), also Barlow Twins'.
+
+    They differ: the first is always blurred and never solarized, the second is blurred with probability
+    0.1 and solarized with 0.2. The code blurs with PIL, whose filter approximates the Gaussian by boxes;
+    here it is the Gaussian itself.
+    """
+    return (View(size=size, blur=1.0), View(size=size, blur=0.1, solarize=0.2))
+
+
+def vicreg_paper_views(size: int = 224) -> Recipe:
+    """The two equal views of VICReg's paper (appendix C, arXiv:2105.04906): blur 0.5, solarize 0.1.
+
+    The paper prints the crop scale as (0.08, 0.1), a slip for (0.08, 1.0), and names no interpolation:
+    bilinear, the default of the library that it uses.
+    """
+    view = View(size=size, interpolation="bilinear", blur=0.5, solarize=0.1)
+    return (view, view)
