@@ -1,0 +1,111 @@
+"""Where samples come from: `open_source` takes everything that `--data` takes."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from fullrank.data.source import Source, UnreadableImage
+from fullrank.errors import InputError, unknown
+
+if TYPE_CHECKING:
+    from fullrank.data.streams import Stream
+
+__all__ = ["Source", "UnreadableImage", "open_source"]
+
+NAMES = ("shapes", "digits")
+PREFIXES = ("torchvision", "hf", "wds")
+KINDS = "a folder, .zip, .tar, .tar.gz, .tar.xz, .npy, .npz, shapes, digits, torchvision:NAME, hf:NAME or wds:SHARDS"
+
+
+def open_source(
+    data: str | Path | np.ndarray | torch.Tensor | Source | Stream,
+    split: str | None = None,
+    include: str | None = None,
+) -> Source | Stream:
+    """The pictures behind `data`, opened and listed but not read.
+
+    Args:
+        data: a folder; a .zip, .tar, .tar.gz or .tar.xz archive, read where it is; a .npy or .npz file; an
+            array or tensor of pictures; `shapes`, `digits`, `torchvision:NAME[@root]`; `hf:NAME` and
+            `wds:SHARDS` or `shards-{000..010}.tar`, which are streams.  A folder that is called like a
+            named set is written `./digits`.
+        split: a folder of the set such as `train` or `test`, or a split that the named set has.  A set with
+            train/ beside other splits gives train.
+        include: a pattern such as `*.tif` that the path of a picture must match (folders and archives).
+
+    Raises:
+        InputError: the data is missing, empty, damaged or of an unknown kind; one line says what to do.
+    """
+    if isinstance(data, (np.ndarray, torch.Tensor)):
+        from fullrank.data.arrays import Arrays
+
+        data = Arrays(data)
+    if not isinstance(data, (str, Path)):
+        if split is not None or include is not None:
+            raise InputError(f"split and include choose among files; {type(data).__name__} data has none")
+        return data
+    named = _open_named(str(data), split)
+    source = named if named is not None else _open_path(str(data), split, include)
+    if include is not None and not hasattr(source, "ignored"):
+        raise InputError(f"include chooses files of a folder or an archive; {data} is neither")
+    return source
+
+
+def _open_named(text: str, split: str | None) -> Source | Stream | None:
+    name, colon, rest = text.partition(":")
+    if name == "shapes":
+        from fullrank.data.shapes import open_shapes
+
+        return open_shapes(text, split)
+    if text == "digits":
+        from fullrank.data.named import open_digits
+
+        return open_digits(split)
+    if name == "torchvision" and colon:
+        from fullrank.data.named import open_torchvision
+
+        return open_torchvision(rest, split)
+    if name == "hf" and colon:
+        from fullrank.data.streams import HuggingFace
+
+        return HuggingFace(rest, split)
+    if (name == "wds" and colon) or (text.endswith(".tar") and "{" in text and not Path(text).exists()):
+        from fullrank.data.streams import WebDataset
+
+        return WebDataset(text.removeprefix("wds:"), split)
+    return None
+
+
+def _open_path(text: str, split: str | None, include: str | None) -> Source:
+    from fullrank.data import archive, arrays, files, folder
+
+    path = Path(text).expanduser()
+    try:
+        if not path.exists():
+            raise _missing(text, path)
+        if path.is_dir():
+            return files.ImageFiles(folder.Folder(path.absolute()), split, include)
+    except OSError as error:  # a folder above it may not be entered
+        raise InputError(f"cannot read '{text}': {error.strerror}") from error
+    if path.name.endswith(archive.SUFFIXES):
+        return files.ImageFiles(archive.open_archive(path.absolute()), split, include)
+    if path.suffix in (".npy", ".npz"):
+        if split is not None:
+            raise InputError(f"{path.name} is one array and has no split '{split}'; leave the split out")
+        return arrays.open_array_file(path)
+    raise InputError(f"'{text}' is a file of an unknown kind; data is {KINDS}")
+
+
+def _missing(text: str, path: Path) -> InputError:
+    prefix, colon, _ = text.partition(":")
+    if colon and difflib.get_close_matches(prefix, PREFIXES):
+        return unknown("kind of data", prefix, PREFIXES)
+    beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, [*beside, *NAMES], n=1)
+    hint = f"did you mean '{near[0]}'?" if near else f"data is {KINDS}"
+    return InputError(f"no file or folder '{text}': {hint}")

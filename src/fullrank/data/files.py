@@ -1,0 +1,94 @@
+"""A set of picture files, whatever holds them: a folder or an archive."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import BinaryIO, Protocol
+
+import numpy as np
+
+from fullrank.data.decode import STACKS, decode, explain
+from fullrank.data.layout import arrange, is_hidden, is_image, suffix
+from fullrank.data.source import Source, UnreadableImage
+from fullrank.errors import InputError
+
+HEADERS_READ = 2_000
+"""Up to so many TIFF and .npy files, every header is read for frames; beyond, so many spread over the set."""
+
+
+class Holder(Protocol):
+    """What holds files: lists them once, then opens any of them, in any process or thread."""
+
+    label: str
+    paths: Sequence[str]
+
+    def open(self, path: str) -> BinaryIO:
+        """The file's content from its start."""
+
+
+class ImageFiles(Source):
+    """Pictures in files.  A stack (TIFF frames, 4-D .npy) counts as its pictures, named `file.tif#0` and on.
+
+    Attributes:
+        ignored: endings of the files that are no pictures, with their numbers.
+    """
+
+    def __init__(self, holder: Holder, split: str | None = None, include: str | None = None) -> None:
+        images = [path for path in holder.paths if is_image(path)]
+        self.ignored = Counter(suffix(p) or "none" for p in holder.paths if not (is_image(p) or is_hidden(p)))
+        if not images:
+            raise InputError(f"no pictures in {holder.label}: it holds {_describe(self.ignored)}")
+        names, labels, classes, chosen = arrange(holder.label, images, split, include)
+        frames = _count_frames(holder, names)
+        self._holder = holder
+        self._files = np.repeat(np.arange(len(names)), frames)
+        self._paths = names
+        self._frames = np.concatenate([np.arange(n) for n in frames]) if frames.max() > 1 else None
+        super().__init__(
+            holder.label + (f"[{chosen}]" if chosen else ""),
+            [f"{name}#{k}" if n > 1 else name for name, n in zip(names, frames, strict=True) for k in range(n)],
+            None if labels is None else labels[self._files],
+            classes,
+        )
+
+    def read(self, index: int) -> np.ndarray:
+        """(H, W, C); see `decode`."""
+        return self.look(index)[0]
+
+    def look(self, index: int) -> tuple[np.ndarray, str]:
+        """The picture, and the mode that its file has."""
+        frame = 0 if self._frames is None else int(self._frames[index])
+        try:
+            with self._holder.open(self._paths[self._files[index]]) as file:
+                return decode(file, frame)
+        except Exception as error:  # a decoder may raise anything on damaged bytes
+            raise UnreadableImage(self.names[index], explain(error)) from error
+
+
+def _describe(ignored: Counter[str]) -> str:
+    if not ignored:
+        return "no files at all"
+    kinds = ", ".join(kind for kind, _ in ignored.most_common(4))
+    return f"{ignored.total()} files ({kinds}), none with an ending such as .jpg, .png, .tif or .npy"
+
+
+def _count_frames(holder: Holder, names: Sequence[str]) -> np.ndarray:
+    """How many pictures each file holds.  Unreadable files count as one, which fails when it is read."""
+    frames = np.ones(len(names), dtype=np.int64)
+    stackable = np.array([i for i, name in enumerate(names) if suffix(name) in STACKS], dtype=np.int64)
+    step = -(-len(stackable) // HEADERS_READ) or 1
+    for i in stackable[::step]:
+        frames[i] = _frames_of(holder, names[i])
+    if step > 1 and frames.max() > 1:
+        for i in np.setdiff1d(stackable, stackable[::step]):
+            frames[i] = _frames_of(holder, names[i])
+    return frames
+
+
+def _frames_of(holder: Holder, name: str) -> int:
+    try:
+        with holder.open(name) as file:
+            return max(1, STACKS[suffix(name)](file))
+    except Exception:  # said with its reason when the picture is read
+        return 1

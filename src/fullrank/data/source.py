@@ -1,0 +1,67 @@
+"""What every data set looks like to the rest of the library: numbered pictures with names."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from fullrank.errors import InputError
+
+
+class UnreadableImage(InputError):
+    """One sample that cannot be used. Training skips and counts it; `reason` is the part without the name."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(name, reason)
+        self.name = name
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"cannot read '{self.name}': {self.reason}"
+
+
+class Source(ABC):
+    """Pictures by number, from wherever they are kept.
+
+    A source can be pickled into worker processes and read from several threads at once.
+
+    Attributes:
+        name: what the log calls it, such as `photos/` or `cifar10.tar.xz[train]`.
+        names: one name for each sample: the path inside the folder or archive, or its number.
+        labels: int64 (N,), or None when the set has no labels.
+        classes: the names behind the labels; empty when there are none.
+        factors: known generating factors by name, (N,) each; only the embedded set has them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        names: Sequence[str],
+        labels: np.ndarray | None = None,
+        classes: Sequence[str] = (),
+        factors: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        if labels is not None and len(labels) != len(names):
+            raise InputError(f"{name}: {len(labels)} labels for {len(names)} pictures; give one label for each picture")
+        self.name = name
+        self.names = names
+        self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
+        self.classes = list(classes)
+        self.factors = dict(factors or {})
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @abstractmethod
+    def read(self, index: int) -> np.ndarray:
+        """Sample `index` as (H, W, C) at its native depth: uint8, uint16 or float32.
+
+        Raises `UnreadableImage` when this sample is broken.
+        """
+
+    def look(self, index: int) -> tuple[np.ndarray, str]:
+        """The picture and the mode it is stored in, such as `RGB`, `CMYK` or `uint16 x 13`."""
+        image = self.read(index)
+        return image, f"{image.dtype} x {image.shape[-1]}"

@@ -1,0 +1,79 @@
+"""TIFF pictures that Pillow would spoil: over 8 bits, many channels, stacks of frames."""
+
+from __future__ import annotations
+
+import math
+from typing import BinaryIO
+
+import numpy as np
+from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
+
+PICTURE_AXES = "YXSC"  # height, width, samples (RGB) and channels; every other axis counts frames
+
+
+def count_tiff_frames(file: BinaryIO) -> int:
+    """How many pictures a TIFF holds: the product of its axes that are no height, width or channel."""
+    with TiffFile(file) as tiff:
+        return _frames(tiff.series[0])
+
+
+def read_tiff_frame(file: BinaryIO, frame: int, max_pixels: int) -> np.ndarray | None:
+    """Frame `frame` of a TIFF as (H, W, C), or None for a plain 8-bit picture, which Pillow reads well.
+
+    Axes are taken from the metadata (ImageJ, OME, planar configuration): S and C are channels; T, Z and
+    unnamed axes count frames.  Raises `ValueError` for a compression that needs another package.
+    """
+    with TiffFile(file) as tiff:
+        series = tiff.series[0]
+        page = series.keyframe
+        if _plain(page, series):
+            return None
+        if math.prod(_length(series, axis) for axis in "YX") > max_pixels:
+            raise ValueError(f"its header declares more than {max_pixels:,} pixels in a frame")
+        try:
+            picture = _frame(tiff, series, frame)
+        except ValueError as error:
+            if "imagecodecs" in str(error) and _pillow_keeps_depth(page, series):
+                return None
+            raise
+    return _colours(picture, page)
+
+
+def _length(series: TiffPageSeries, axis: str) -> int:
+    return series.shape[series.axes.index(axis)] if axis in series.axes else 1
+
+
+def _frames(series: TiffPageSeries) -> int:
+    return math.prod(n for n, axis in zip(series.shape, series.axes, strict=True) if axis not in PICTURE_AXES)
+
+
+def _plain(page: TiffPage, series: TiffPageSeries) -> bool:
+    return page.bitspersample <= 8 and len(series.pages) == 1 and page.samplesperpixel <= 4
+
+
+def _pillow_keeps_depth(page: TiffPage, series: TiffPageSeries) -> bool:
+    return page.samplesperpixel == 1 and len(series.pages) == 1
+
+
+def _frame(tiff: TiffFile, series: TiffPageSeries, frame: int) -> np.ndarray:
+    stacked = [i for i, axis in enumerate(series.axes) if axis not in PICTURE_AXES]
+    frames = _frames(series)
+    if stacked == list(range(len(stacked))) and len(series.pages) % frames == 0:
+        pages = len(series.pages) // frames  # the pages of one frame lie together: read only those
+        array = tiff.asarray(key=range(frame * pages, (frame + 1) * pages), series=0)
+    else:
+        array = np.moveaxis(series.asarray(), stacked, range(len(stacked)))
+        array = array.reshape(frames, *array.shape[len(stacked) :])[frame]
+    axes = [axis for axis in series.axes if axis in PICTURE_AXES]
+    lengths = [_length(series, axis) for axis in axes]
+    order = [axes.index("Y"), axes.index("X"), *(i for i, axis in enumerate(axes) if axis in "SC")]
+    picture = array.reshape(lengths).transpose(order)
+    return picture.reshape(*picture.shape[:2], -1)
+
+
+def _colours(picture: np.ndarray, page: TiffPage) -> np.ndarray:
+    if page.photometric == PHOTOMETRIC.MINISWHITE and picture.dtype.kind == "u":
+        picture = np.iinfo(picture.dtype).max - picture
+    if page.photometric == PHOTOMETRIC.RGB and page.extrasamples and picture.shape[-1] == 4:
+        return picture[:, :, :3]
+    return picture
