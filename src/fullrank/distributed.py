@@ -1,0 +1,78 @@
+"""Sums and gathers over processes that autograd sees; the identity where there is one process.
+
+Data-parallel training averages gradients over P processes, so what is minimised is the mean of the processes'
+losses. The backward passes here sum over processes, which makes that averaged gradient exact: a statistic of
+the global batch, used in every process's loss, gets the gradient of one process that holds all the rows.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as torch_distributed
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+
+def is_distributed() -> bool:
+    """Whether more than one process takes part in the run."""
+    return world_size() > 1
+
+
+def world_size() -> int:
+    """How many processes take part in the run: 1 where `torch.distributed` is not initialised."""
+    if torch_distributed.is_available() and torch_distributed.is_initialized():
+        return torch_distributed.get_world_size()
+    return 1
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return torch_distributed.get_rank() if is_distributed() else 0
+
+
+def gather_rows(rows: Float[Tensor, "b ..."]) -> Float[Tensor, "n ..."]:
+    """The rows of all processes in rank order, (P b, ...) from (b, ...): every process passes the same b.
+
+    Backward: a process receives the sum, over processes, of the gradients of its own rows.
+    """
+    return _GatherRows.apply(rows) if is_distributed() else rows
+
+
+def own_rows(gathered: Float[Tensor, "n ..."]) -> Float[Tensor, "b ..."]:
+    """The rows of this process (a view) among those of `gather_rows`."""
+    if not is_distributed():
+        return gathered
+    count = gathered.shape[0] // world_size()
+    return gathered.narrow(0, rank() * count, count)
+
+
+def all_reduce_sum(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The sum of `value` over processes, the same on each. Backward: the sum of the gradients over processes."""
+    return _AllReduceSum.apply(value) if is_distributed() else value
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, rows: Tensor) -> Tensor:
+        gathered = rows.new_empty((world_size() * rows.shape[0], *rows.shape[1:]))
+        torch_distributed.all_gather_into_tensor(gathered, rows.contiguous())
+        return gathered
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        own = gradient.new_empty((gradient.shape[0] // world_size(), *gradient.shape[1:]))
+        torch_distributed.reduce_scatter_tensor(own, gradient.contiguous())
+        return own
+
+
+class _AllReduceSum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        torch_distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return all_reduce_sum(gradient)
