@@ -1,0 +1,49 @@
+"""Barlow Twins: l = sum_i (1 - c_ii)^2 + lambda sum_i sum_{j != i} c_ij^2, c the cross-correlation of two views.
+
+Zbontar, Jing, Misra, LeCun, Deny: "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", ICML 2021,
+https://arxiv.org/abs/2103.03230; the authors' code is facebookresearch/barlowtwins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from fullrank import losses
+from fullrank.methods.method import Batch, Method, Optimization, Step, register
+from fullrank.networks import Branch, feature_width, mlp
+from fullrank.networks.projector import parse_widths
+from fullrank.views import vicreg_views
+
+
+@register("barlowtwins")
+class BarlowTwins(Method):
+    """Two views, one shared branch; the cross-correlation of their embeddings is pulled to the identity.
+
+    Args:
+        backbone: images (n, c, h, w) -> representations (n, `num_features`).
+        projector: widths of the projector's layers.
+        redundancy: weight lambda of the squared off-diagonal correlations.
+    """
+
+    paper = "Zbontar et al., ICML 2021, arXiv:2103.03230"
+    views = staticmethod(vicreg_views)  # the two papers share one augmentation set
+    published = Optimization(
+        "lars", learning_rate=0.2, bias_learning_rate=0.0048, weight_decay=1e-6, batch_size=2048, epochs=1000
+    )
+
+    def __init__(self, backbone: nn.Module, *, projector: str = "8192-8192-8192", redundancy: float = 0.0051) -> None:
+        widths = [feature_width(backbone), *parse_widths(projector)]
+        super().__init__(Branch(backbone, mlp(widths, hidden_bias=False, output_bias=False)))
+        self.redundancy = redundancy
+
+    def forward(self, batch: Batch) -> Step:
+        """The two views' embeddings and the loss between them."""
+        representations, (z1, z2) = self.branch.each(batch.views)
+        terms = losses.barlow_twins(z1, z2, redundancy=self.redundancy)
+        return Step(terms.pop("loss"), terms, representations, [z1, z2])
+
+    def coefficients(self) -> Mapping[str, float]:
+        """The weight of the redundancy term."""
+        return {"redundancy": self.redundancy}

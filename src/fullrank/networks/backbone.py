@@ -1,0 +1,135 @@
+"""Any timm backbone, with its stem fitted to small images and its weights written so that timm reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from fullrank.errors import InputError, unknown
+
+# A network that ends in a 1x1 map has nothing left to pool: keep at least this many cells a side.
+SMALLEST_LAST_MAP = 4
+# Below this size (pixels a side) 16 px patches give transformers too few tokens.
+SMALLEST_STANDARD_PATCH_INPUT = 112
+
+
+@dataclass(frozen=True)
+class Stem:
+    """What was changed at the entrance of a network so that small images keep a useful last map."""
+
+    stride: int  # total down-sampling of the stem that is left
+    reason: str
+
+
+def create_backbone(name: str, *, channels: int = 3, image_size: int = 224) -> tuple[nn.Module, Stem]:
+    """A timm model without classifier: images (n, C, H, W) -> representations (n, `num_features`).
+
+    The stem of convolutional networks is fitted to `image_size` (pixels a side), see `fit_stem`.
+    Raises `InputError` for an unknown name (with the nearest one) or a size the network cannot take.
+    """
+    if not timm.is_model(name):
+        raise unknown("backbone", name, timm.list_models())
+    arguments = creation_arguments(name, channels, image_size)
+    try:
+        model = timm.create_model(name, **arguments)
+        return model, fit_stem(model, image_size)
+    except (AssertionError, RuntimeError, ValueError, TypeError) as error:
+        raise InputError(f"backbone '{name}' cannot take {channels} x {image_size} px images: {error}") from error
+
+
+def feature_width(backbone: nn.Module) -> int:
+    """The width of the representation that a timm model gives."""
+    return int(backbone.num_features)  # type: ignore[arg-type]
+
+
+def creation_arguments(name: str, channels: int, image_size: int) -> dict[str, Any]:
+    """The keyword arguments with which timm builds the same network again."""
+    arguments: dict[str, Any] = {"num_classes": 0, "in_chans": channels}
+    if timm.get_pretrained_cfg_value(name, "fixed_input_size"):
+        arguments["img_size"] = image_size
+        if image_size < SMALLEST_STANDARD_PATCH_INPUT:
+            arguments["patch_size"] = max(2, image_size // 8)  # an 8 x 8 grid of tokens
+    return arguments
+
+
+def fit_stem(model: nn.Module, image_size: int) -> Stem:
+    """Lower the stem's stride until the last feature map has at least 4 x 4 cells.
+
+    First the max-pool goes, then the first convolution moves by single pixels; a 7 x 7 first convolution
+    becomes the 3 x 3 one that the field uses at 32 px.
+    """
+    convolution = first_convolution(model)
+    if convolution is None or convolution.stride == (1, 1):
+        return Stem(1, "the stem is left as it is")
+    reduction = last_reduction(model)
+    stride = convolution.stride[0] * (2 if has_pool(model) else 1)
+    if image_size // reduction >= SMALLEST_LAST_MAP:
+        return Stem(stride, f"{image_size} px is large enough for the standard stem")
+    if convolution.stride != (2, 2):
+        return Stem(stride, f"patch stem of stride {stride}: left as it is, its last map is small at {image_size} px")
+    if has_pool(model):
+        model.maxpool = nn.Identity()
+        stride, reduction = stride // 2, reduction // 2
+    if image_size // reduction < SMALLEST_LAST_MAP:
+        stride = 1
+        narrow(model, convolution)
+    return Stem(stride, f"small images ({image_size} px): stem stride lowered to {stride}")
+
+
+def last_reduction(model: nn.Module) -> int:
+    """How many pixels a side become one cell of the last feature map."""
+    info = getattr(model, "feature_info", None)
+    return int(info[-1]["reduction"]) if info else 32
+
+
+def has_pool(model: nn.Module) -> bool:
+    """Whether the stem ends in a max-pool that halves the map (the ResNet family)."""
+    return isinstance(getattr(model, "maxpool", None), nn.MaxPool2d | nn.Sequential)
+
+
+def first_convolution(model: nn.Module) -> nn.Conv2d | None:
+    """The convolution that sees the image, or None for patch embeddings."""
+    if hasattr(model, "patch_embed"):
+        return None
+    return next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+
+
+def narrow(model: nn.Module, convolution: nn.Conv2d) -> None:
+    """Move the first convolution by single pixels; make a 7 x 7 kernel a fresh 3 x 3 one."""
+    convolution.stride = (1, 1)
+    if convolution.kernel_size == (7, 7):
+        convolution.weight = nn.Parameter(convolution.weight.detach().new_empty((*convolution.weight.shape[:2], 3, 3)))
+        convolution.kernel_size, convolution.padding = (3, 3), (1, 1)
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+
+
+def timm_state(model: nn.Module, name: str, channels: int, image_size: int) -> dict[str, Tensor]:
+    """The weights in the shapes that `timm.create_model(name, num_classes=0)` expects.
+
+    A 3 x 3 first convolution is written as the 7 x 7 one with a border of zeros, which computes the same.
+    """
+    with torch.device("meta"):
+        expected = timm.create_model(name, **creation_arguments(name, channels, image_size)).state_dict()
+    state = {}
+    for key, value in model.state_dict().items():
+        border = (expected[key].shape[-1] - value.shape[-1]) // 2 if value.ndim == 4 else 0
+        state[key] = nn.functional.pad(value, [border] * 4) if border > 0 else value.contiguous()
+    return state
+
+
+def load_timm_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load what `timm_state` wrote. Raises `InputError` where the weights are not of this network."""
+    own = model.state_dict()
+    fitted = {}
+    for key, value in state.items():
+        border = (value.shape[-1] - own[key].shape[-1]) // 2 if key in own and value.ndim == 4 else 0
+        fitted[key] = value[..., border:-border, border:-border] if border > 0 else value
+    try:
+        model.load_state_dict(fitted)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise InputError(f"the weights do not fit this backbone: {first}") from error
