@@ -1,0 +1,129 @@
+"""For use in training: three cheap measures of a batch, and warnings in words when their course shows a collapse."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fullrank.collapse.measures import entropy_rank
+from fullrank.collapse.remedies import Settings, hold_apart, keep_different, precision, slower
+
+ROWS = 512  # vectors looked at: the effective rank of a batch costs ROWS^2 d
+COLUMNS = 512  # dimensions whose correlations are averaged: 130,000 pairs estimate the mean well
+
+SHRUNK = 0.25  # of the std at the first measurement: healthy runs stay above 0.85 of it, collapsing ones pass 0.1
+CORRELATED = 0.5  # mean absolute correlation: healthy runs stay below 0.3, without covariance term it passes 0.8
+RANK_LOST = 0.1  # of the highest effective rank of the run: healthy runs keep 0.3 and more, collapsing ones pass 0.07
+
+Measurement = Mapping[str, Any]
+
+
+@torch.no_grad()
+def live_measures(vectors: Float[Tensor, "n d"]) -> dict[str, float]:
+    """Effective rank (centred), mean std and mean absolute correlation of a batch, in tens of milliseconds.
+
+    The first 512 vectors and, for the correlation, at most 512 evenly spaced dimensions are looked at. NaN for each
+    when the vectors are not finite or fewer than two: training decides what that means.
+    """
+    rows = vectors.detach()[:ROWS].to(torch.float64 if vectors.device.type != "mps" else torch.float32)
+    if len(rows) < 2 or not bool(torch.isfinite(rows).all()):
+        return {"effective_rank": math.nan, "std": math.nan, "correlation": math.nan}
+    rows = rows - rows.mean(dim=0)
+    gram = rows @ rows.T if rows.shape[0] <= rows.shape[1] else rows.T @ rows
+    singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    std = (rows.square().sum(dim=0) / (len(rows) - 1)).sqrt()
+    return {
+        "effective_rank": float(entropy_rank(singular)),
+        "std": float(std.mean()),
+        "correlation": _correlation(rows),
+    }
+
+
+def _correlation(centred: Float[Tensor, "n d"]) -> float:
+    step = -(-centred.shape[1] // COLUMNS)
+    columns = centred[:, ::step].to(torch.float32)
+    norms = columns.norm(dim=0)
+    columns = (columns / norms)[:, norms > 0]
+    width = columns.shape[1]
+    return float(((columns.T @ columns).abs().sum() - width) / max(width * (width - 1), 1))
+
+
+def warn(history: Sequence[Measurement], settings: Settings) -> list[str]:
+    """What a user should be told after the newest live measurement: empty when all is well.
+
+    Args:
+        history: one mapping a measurement, oldest first, with `step` and any of `Y_effective_rank`, `Z_effective_rank`,
+            `Y_std`, `Z_std`, `Y_correlation`, `Z_correlation`; missing or empty values are passed over.
+        settings: of the run, for words that name them: `variance`, `covariance`, `learning_rate`, `warmup_epochs`,
+            `precision`.
+
+    A warning is given at the measurement where the sign first shows, not again while it lasts.
+    """
+    seen = [signs(history[:length], settings) for length in (len(history) - 1, len(history))]
+    return [text for sign, text in seen[1].items() if sign not in seen[0]]
+
+
+def signs(history: Sequence[Measurement], settings: Settings) -> dict[str, str]:
+    """Every sign of collapse that the newest measurement shows, with its words."""
+    found: dict[str, str] = {}
+    for name in ("Z", "Y"):
+        for sign, look in (("std", _shrinking), ("correlation", _correlating), ("rank", _narrowing)):
+            text = look(history, name, settings)
+            if text:
+                found[f"{name} {sign}"] = text
+    return found
+
+
+def _values(history: Sequence[Measurement], column: str) -> list[tuple[Any, float]]:
+    """(step, value) of every measurement that has one, NaN included."""
+    rows = [(row.get("step", "?"), row.get(column)) for row in history]
+    return [(step, float(value)) for step, value in rows if value not in (None, "")]
+
+
+def _newest(history: Sequence[Measurement], column: str) -> tuple[Any, float] | None:
+    values = _values(history[-1:], column)
+    return values[0] if values else None
+
+
+def _shrinking(history: Sequence[Measurement], name: str, settings: Settings) -> str | None:
+    newest = _newest(history, f"{name}_std")
+    if newest is None:
+        return None
+    step, now = newest
+    if math.isnan(now):
+        return f"{name} holds NaN or infinite values at step {step}: {slower(settings)}.{precision(settings)}"
+    first_step, first = _values(history, f"{name}_std")[0]
+    if now >= SHRUNK * first:
+        return None
+    return (
+        f"{name} shrinks: its mean standard deviation is {now:.2g} at step {step}, {first:.2g} at step {first_step}. "
+        f"Complete collapse begins: {hold_apart(settings)}"
+    )
+
+
+def _correlating(history: Sequence[Measurement], name: str, settings: Settings) -> str | None:
+    newest = _newest(history, f"{name}_correlation")
+    if newest is None or not newest[1] >= CORRELATED:
+        return None
+    return (
+        f"the dimensions of {name} repeat one another: mean absolute correlation {newest[1]:.2f} at step {newest[0]}. "
+        f"Dimensional collapse begins: {keep_different(settings)}"
+    )
+
+
+def _narrowing(history: Sequence[Measurement], name: str, settings: Settings) -> str | None:
+    newest = _newest(history, f"{name}_effective_rank")
+    if newest is None:
+        return None
+    best = max(value for _, value in _values(history, f"{name}_effective_rank"))
+    if not newest[1] < RANK_LOST * best:
+        return None
+    return (
+        f"{name} loses its directions: effective rank {newest[1]:.3g} at step {newest[0]}, {best:.3g} at its best. "
+        f"Dimensional collapse begins: {keep_different(settings)}"
+    )
