@@ -1,0 +1,112 @@
+"""Frozen features: every picture of a source through a network in evaluation mode, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as vision
+
+from fullrank.data.source import Source, UnreadableImage
+from fullrank.data.statistics import Pixels
+
+CHUNK = 256  # pictures in one forward pass
+THREADS = 4  # decoding leaves Python's lock
+# Larger networks see the centre of a picture that was resized a little larger, as the published protocols do.
+RESIZE_MARGIN = 256 / 224
+SMALL = 64  # up to this size (pixels a side) pictures are not cropped
+
+
+def fit_to(image: Tensor, size: int) -> Tensor:
+    """A picture (C, H, W) resized by its short side and cropped at the centre to (C, size, size)."""
+    if image.shape[-2:] == (size, size):
+        return image
+    short = size if size <= SMALL else round(size * RESIZE_MARGIN)
+    resized = vision.resize(image, [short], vision.InterpolationMode.BICUBIC, antialias=True)
+    return vision.center_crop(resized, [size, size])
+
+
+class Pictures:
+    """Whole pictures of a source as a network takes them; unreadable ones are left out and named.
+
+    Args:
+        source: where they come from.
+        taken: what a run's network takes: `pixels` (depth, scaling, normalisation) and `image_size`.
+        indices: positions in the source; all of them when left out.
+    """
+
+    def __init__(self, source: Source, pixels: Pixels, image_size: int, indices: np.ndarray | None = None) -> None:
+        self.source = source
+        self.pixels = pixels
+        self.image_size = image_size
+        self.indices = np.arange(len(source)) if indices is None else indices
+        self.unreadable: list[str] = []
+
+    def _read(self, index: int) -> Tensor | None:
+        try:
+            image = self.pixels.to_unit(self.source.read(int(index)))
+        except UnreadableImage as error:
+            self.unreadable.append(str(error))
+            return None
+        return fit_to(torch.from_numpy(image).permute(2, 0, 1), self.image_size).clamp_(0, 1)
+
+    def chunks(self) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Positions in the source and pictures in [0, 1], at most `CHUNK` at a time: (n,) and (n, C, S, S)."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            for start in range(0, len(self.indices), CHUNK):
+                part = self.indices[start : start + CHUNK]
+                read = list(pool.map(self._read, part))
+                kept = [position for position, image in enumerate(read) if image is not None]
+                if kept:
+                    yield part[kept], torch.stack([image for image in read if image is not None])
+
+
+def normalise(images: Tensor, pixels: Pixels) -> Tensor:
+    """Pictures in [0, 1] as the network was trained on them."""
+    mean = torch.tensor(pixels.mean, device=images.device).view(-1, 1, 1)
+    std = torch.tensor(pixels.std, device=images.device).view(-1, 1, 1)
+    return (images - mean) / std
+
+
+@torch.no_grad()
+def embed_pictures(
+    pictures: Pictures,
+    embed: Callable[[Tensor], Tensor | tuple[Tensor, ...]],
+    *,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], None] | None = None,
+) -> tuple[list[Tensor], np.ndarray]:
+    """The outputs of `embed` for every readable picture, each (N, width) on the CPU, and their positions (N,)."""
+    outputs: list[list[Tensor]] = []
+    positions = []
+    for part, images in pictures.chunks():
+        given = embed(normalise(images.to(device), pictures.pixels))
+        outputs.append([value.float().cpu() for value in (given if isinstance(given, tuple) else (given,))])
+        positions.append(part)
+        if progress:
+            progress(len(part))
+    kept = np.concatenate(positions) if positions else np.empty(0, dtype=int)
+    return [torch.cat(parts) for parts in zip(*outputs, strict=True)], kept
+
+
+class evaluating:
+    """Puts a network into evaluation mode for a block and back into what each part was before."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def __enter__(self) -> nn.Module:
+        self.modes = {module: module.training for module in self.model.modules()}
+        return self.model.eval()
+
+    def __exit__(self, *exception: object) -> None:
+        for module, mode in self.modes.items():
+            module.training = mode
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first GPU where there is one."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)

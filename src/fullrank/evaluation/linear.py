@@ -1,0 +1,215 @@
+"""Linear classification of frozen features: multinomial logistic regression trained by SGD.
+
+The published schedule (facebookresearch/dino eval_linear.py): weights from N(0, 0.01), momentum 0.9, no weight
+decay, batch 256, 100 epochs, learning rate base * batch / 256 on a cosine by epoch to 0, the base tuned for each
+network. Tuning is most of the cost, so all learning rates are trained together: their heads stand side by side
+in one matrix and share every product with the features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from fullrank.errors import InputError
+from fullrank.evaluation.protocol import PROTOCOLS, Array, Result, check_samples, count_hits
+
+LEARNING_RATES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # at batch 256
+HELD_OUT = 0.1  # share of the training samples that the learning rate is chosen on
+MOST_HELD_OUT = 10_000
+LOGITS = 1 << 24  # held at a time: 64 MB in float32
+
+Batch = tuple[Float[Tensor, "b d"], Int[Tensor, " b"]]
+
+
+@PROTOCOLS.register("linear")
+def linear_probe(
+    train_features: Float[Array, "n d"],
+    train_labels: Int[Array, " n"] | None,
+    test_features: Float[Array, "m d"],
+    test_labels: Int[Array, " m"] | None,
+    *,
+    learning_rates: Sequence[float] = LEARNING_RATES,
+    epochs: int = 100,
+    batch_size: int = 256,
+    standardise: bool = True,
+    seed: int = 0,
+) -> Result:
+    """Accuracy of a linear classifier.
+
+    Where several learning rates are given, a tenth of the training samples decides among them, and the
+    classifier is then trained again on all of them: the test samples choose nothing.
+
+    Args:
+        train_features: learnt from.
+        train_labels: whole numbers from 0, not necessarily contiguous.
+        test_features: judged on.
+        test_labels: a label that no training sample has counts as an error.
+        learning_rates: bases, at batch 256. The published single value is `(0.001,)`, for features of a ViT.
+        epochs: passes over the training samples.
+        batch_size: samples in a step.
+        standardise: bring every dimension to mean 0 and standard deviation 1 on the training samples, so that
+            the same learning rates serve every network; the published code does not.
+        seed: draws the first weights, the held-out tenth and the order of samples.
+
+    Raises:
+        InputError: features or labels cannot be used (see `check_samples`), or a setting is not positive.
+    """
+    rates = [float(rate) for rate in learning_rates]
+    if not rates or not min(rates) > 0 or epochs < 1 or batch_size < 1:
+        raise InputError(
+            f"linear got learning_rates={tuple(rates)}, epochs={epochs}, batch_size={batch_size}: "
+            "expected positive numbers"
+        )
+    samples = check_samples(train_features, train_labels, test_features, test_labels)
+    train, labels, test = samples.train, samples.train_labels, samples.test
+    if standardise:
+        train, test = standardised(train, test)
+    schedule = {"epochs": epochs, "batch_size": min(batch_size, len(train)), "seed": seed}
+    validation = _validate(train, labels, samples.classes, rates, schedule) if len(rates) > 1 else []
+    best = max(validation, key=_quality)["rate"] if validation else rates[0]
+    heads = fit_heads(train, labels, samples.classes, [best], **schedule)
+    first, five, _ = _score(test, samples.test_labels, heads)[0]
+    return Result(
+        protocol="linear",
+        top1=first,
+        top5=five,
+        n_train=len(train),
+        n_test=len(test),
+        classes=samples.classes,
+        settings={"learning_rate": best, **schedule, "standardise": standardise},
+        details={f"learning_rate={each.pop('rate'):g}": each for each in validation},
+        notes=samples.notes,
+    )
+
+
+def standardised(
+    train: Float[Tensor, "n d"], test: Float[Tensor, "m d"]
+) -> tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]:
+    """Both parts with the mean and standard deviation of `train` taken out; dimensions that are dead become 0."""
+    mean, std = train.mean(0), train.std(0, correction=0)
+    dead = std <= 1e-6 * mean.abs()
+    scale = (1 / std).masked_fill(dead, 0.0)
+    return (train - mean) * scale, (test - mean) * scale
+
+
+class Heads(NamedTuple):
+    """g linear classifiers of k classes, side by side.
+
+    weight: (d, k, g).
+    bias: (k, g).
+    losses: mean training loss of every epoch, (epochs, g).
+    """
+
+    weight: Float[Tensor, "d k g"]
+    bias: Float[Tensor, "k g"]
+    losses: Float[Tensor, "epochs g"]
+
+
+def fit_heads(
+    features: Float[Tensor, "n d"],
+    labels: Int[Tensor, " n"],
+    classes: int,
+    rates: Sequence[float],
+    *,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+) -> Heads:
+    """One classifier for each learning rate (at batch 256), from the same first weights, in the same order."""
+    chance = torch.Generator().manual_seed(seed)
+    first = torch.randn(features.shape[1], classes, 1, generator=chance) * 0.01
+    weight = first.to(features).repeat(1, 1, len(rates))
+    bias = weight.new_zeros(classes, len(rates))
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        order = torch.randperm(len(features), generator=chance).to(features.device)
+        return ((features[part], labels[part]) for part in order.split(batch_size))
+
+    scaled = torch.tensor(rates, dtype=features.dtype, device=features.device) * batch_size / 256
+    losses = train_heads(weight, bias, batches, scaled, epochs=epochs)
+    return Heads(weight, bias, losses)
+
+
+def train_heads(
+    weight: Float[Tensor, "d k g"],
+    bias: Float[Tensor, "k g"],
+    batches: Callable[[int], Iterable[Batch]],
+    rates: Float[Tensor, " g"],
+    *,
+    epochs: int,
+    momentum: float = 0.9,
+) -> Float[Tensor, "epochs g"]:
+    """SGD on the cross-entropy of g classifiers at once, in place, the learning rate a cosine by epoch to 0.
+
+    Args:
+        weight: first weights; the trained ones afterwards.
+        bias: the same for biases.
+        batches: gives the batches of an epoch.
+        rates: learning rate of each classifier in the first epoch.
+        epochs: passes over the batches.
+        momentum: of SGD.
+
+    Returns:
+        The mean over steps of the training loss, for every epoch and classifier.
+    """
+    d, k, g = weight.shape
+    flat, flat_bias = weight.view(d, k * g), bias.view(k * g)
+    speed, bias_speed = torch.zeros_like(flat), torch.zeros_like(flat_bias)
+    losses = rates.new_zeros(epochs, g)
+    for epoch in range(epochs):
+        step_size = (-0.5 * (1 + math.cos(math.pi * epoch / epochs)) * rates).repeat(k)  # (k g,)
+        steps = 0
+        for features, labels in batches(epoch):
+            chances = torch.addmm(flat_bias, features, flat).view(-1, k, g).softmax(dim=1)
+            of_label = labels[:, None, None].expand(-1, 1, g)
+            losses[epoch] -= chances.gather(1, of_label).clamp_min(1e-30).log().mean(dim=(0, 1))
+            # The gradient of the cross-entropy in the logits: chances minus 1 at the label.
+            error = chances.scatter_add(1, of_label, -torch.ones_like(of_label, dtype=chances.dtype)).view(-1, k * g)
+            speed.addmm_(features.T, error, beta=momentum, alpha=1 / len(features))
+            bias_speed.mul_(momentum).add_(error.mean(dim=0))
+            flat.addcmul_(speed, step_size)
+            flat_bias.addcmul_(bias_speed, step_size)
+            steps += 1
+        losses[epoch] /= steps
+    return losses
+
+
+def _validate(
+    features: Tensor, labels: Tensor, classes: int, rates: Sequence[float], schedule: dict[str, int]
+) -> list[dict[str, float]]:
+    """Scores of every learning rate on training samples that were held out."""
+    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(schedule["seed"] + 1))
+    held_out = min(MOST_HELD_OUT, max(1, round(HELD_OUT * len(features))))
+    judge, learn = order[:held_out].to(features.device), order[held_out:].to(features.device)
+    schedule = schedule | {"batch_size": min(schedule["batch_size"], len(learn))}
+    heads = fit_heads(features[learn], labels[learn], classes, rates, **schedule)
+    scores = _score(features[judge], labels[judge], heads)
+    return [
+        {"rate": rate, "top1": first, "top5": five, "loss": loss}
+        for rate, (first, five, loss) in zip(rates, scores, strict=True)
+    ]
+
+
+def _quality(scores: dict[str, float]) -> tuple[float, float]:
+    return scores["top1"], -scores["loss"]
+
+
+def _score(features: Tensor, labels: Tensor, heads: Heads) -> list[list[float]]:
+    """Top-1 and top-5 in percent and the mean loss, for each classifier."""
+    d, k, g = heads.weight.shape
+    totals = torch.zeros(g, 3, dtype=torch.float64)
+    chunk = max(1, LOGITS // (k * g))
+    for rows, known in zip(features.split(chunk), labels.split(chunk), strict=True):
+        logits = torch.addmm(heads.bias.view(-1), rows, heads.weight.view(d, -1)).view(-1, k, g)
+        target = known[:, None].expand(-1, g)
+        losses = cross_entropy(logits, target, reduction="none", ignore_index=-1).sum(0)  # (g,)
+        hits = count_hits(logits.permute(2, 0, 1), known)
+        totals += torch.cat([100 * hits, losses[:, None].nan_to_num(nan=torch.inf)], dim=1).cpu()
+    return (totals / len(features)).tolist()
