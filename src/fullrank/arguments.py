@@ -1,0 +1,171 @@
+"""Command-line options and YAML files from the signatures in `commands.py`, with jsonargparse."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from argparse import ArgumentError
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import docstring_parser
+import jsonargparse
+
+from fullrank import commands
+from fullrank.errors import InputError, unknown
+
+# The first argument may stand without its name: `fullrank check photos/`.
+FIRST = {
+    "train": "data",
+    "check": "data",
+    "evaluate": "run",
+    "embed": "run",
+    "diagnose": "path",
+    "methods": "name",
+}
+
+
+def parse(name: str, arguments: list[str], *, with_json: bool) -> dict[str, Any]:
+    """The keyword arguments of command `name`. Raises `InputError` for anything that is not one of them."""
+    function = getattr(commands, name)
+    arguments = normalise(arguments, FIRST[name], flags(function) | {"json"})
+    config = read_config(arguments) if name == "train" else {}
+    parser = build_parser(name, function, with_json=with_json)
+    if name == "train":
+        add_method_options(parser, chosen_method(arguments, config))
+    try:
+        if config:
+            parser.set_defaults(parser.parse_object(config).as_dict())
+        options = parser.parse_args(arguments).as_dict()
+    except ArgumentError as error:
+        raise explain(error, parser) from error
+    options.pop("config", None)
+    if options.get(FIRST[name], ...) is None and name != "methods":
+        raise InputError(f"fullrank {name} needs {FIRST[name].upper()}: see `fullrank {name} --help`")
+    return options
+
+
+def flags(function: Callable) -> set[str]:
+    """Options that are true when they stand alone, such as --resume."""
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name for p in parameters if p.default is False or p.default is True}
+
+
+def normalise(arguments: list[str], first: str, flags: set[str]) -> list[str]:
+    """--batch-size like --batch_size, a bare --resume like --resume true, a leading DATA like --data DATA."""
+    if arguments and not arguments[0].startswith("-"):
+        arguments = [f"--{first}={arguments[0]}", *arguments[1:]]
+    normal: list[str] = []
+    for position, argument in enumerate(arguments):
+        if argument.startswith("--"):
+            option, equals, value = argument[2:].partition("=")
+            option = option.replace("-", "_")
+            following = arguments[position + 1] if position + 1 < len(arguments) else "--"
+            if option in flags and not equals and following not in ("true", "false"):
+                equals, value = "=", "true"
+            argument = f"--{option}{equals}{value}"
+        normal.append(argument)
+    return normal
+
+
+def build_parser(name: str, function: Callable, *, with_json: bool) -> jsonargparse.ArgumentParser:
+    """The parser of one command, from its signature and docstring."""
+    summary = (inspect.getdoc(function) or "").split("\n\n")[0]
+    parser = jsonargparse.ArgumentParser(prog=f"fullrank {name}", description=summary, exit_on_error=False)
+    hints = get_type_hints(function)
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
+            default = None if parameter.default is inspect.Parameter.empty else parameter.default
+            add_option(parser, parameter.name, hints[parameter.name], default, described(function))
+    if name == "train":
+        parser.add_argument("--config", type=str | None, help="YAML file of options, such as the config.yaml of a run")
+    if with_json:
+        parser.add_argument("--json", type=bool, default=False, help="print one JSON object and nothing else")
+    return parser
+
+
+def add_option(
+    parser: jsonargparse.ArgumentParser,
+    name: str,
+    kind: Any,
+    default: Any,
+    words: dict[str, str],
+    note: str = "",
+) -> None:
+    """One option; None stands for `not given` whatever its type."""
+    parser.add_argument(
+        f"--{name}",
+        type=kind if default is not None else kind | None,
+        default=default,
+        help=words.get(name, name) + note,
+    )
+
+
+def described(function: Callable) -> dict[str, str]:
+    """What the docstring says of every argument."""
+    parsed = docstring_parser.parse(inspect.getdoc(function) or "")
+    return {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
+
+
+def chosen_method(arguments: list[str], config: dict[str, Any]) -> str:
+    """The method whose options `train` takes: from the command line, the YAML file or the recipe."""
+    from fullrank.runs.settings import load_recipe, recipe_for
+
+    given = config | dict(pairs(arguments))
+    recipe = load_recipe("default") | load_recipe(recipe_for(given.get("data", "shapes"), given.get("recipe")))
+    return given.get("method", recipe["method"])
+
+
+def pairs(arguments: list[str]) -> list[tuple[str, str]]:
+    """(option, value) for everything on the command line that has this form."""
+    found = []
+    for position, argument in enumerate(arguments):
+        option, equals, value = argument.removeprefix("--").partition("=")
+        following = arguments[position + 1] if position + 1 < len(arguments) else ""
+        if argument.startswith("--"):
+            found.append((option, value if equals else following))
+    return found
+
+
+def add_method_options(parser: jsonargparse.ArgumentParser, method: str) -> None:
+    """The keyword arguments of the method's class, as options of `train`."""
+    from fullrank import methods
+    from fullrank.runs.settings import method_options
+
+    kind = methods.get(method)
+    hints = get_type_hints(kind.__init__)
+    for name, default in method_options(method).items():
+        note = f" ({method}; published: {default})"
+        add_option(parser, name, hints[name], None, described(kind), note)
+
+
+def read_config(arguments: list[str]) -> dict[str, Any]:
+    """The settings in the file named by --config."""
+    from fullrank.runs.settings import parse_yaml
+
+    path = dict(pairs(arguments)).get("config")
+    if path is None:
+        return {}
+    if not Path(path).is_file():
+        raise InputError(f"config {path}: no such file")
+    return parse_yaml(Path(path).read_text(encoding="utf-8"), path)
+
+
+def explain(error: ArgumentError, parser: jsonargparse.ArgumentParser) -> InputError:
+    """One line for what jsonargparse says in many."""
+    text = str(error)
+    if wrong := re.search(r"[Uu]nrecognized arguments: (\S+)", text):
+        if not wrong.group(1).startswith("-"):
+            return InputError(f"'{wrong.group(1)}' stands alone: give options as --name value")
+        known = [
+            option[2:] for action in parser._actions for option in action.option_strings if option.startswith("--")
+        ]
+        return unknown("option", wrong.group(1).lstrip("-").partition("=")[0], known)
+    key, given = re.search(r'key "(\w+)"', text), re.search(r"Given value: (.*)", text)
+    expected = re.findall(r"Expected an? ([^\n]+)", text)
+    if key and given:
+        kinds = " or ".join(re.sub(r"<class '(\w+)'>", r"\1", kind) for kind in expected if "NoneType" not in kind)
+        kinds = re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", kinds)
+        return InputError(f"option {key.group(1)} is '{given.group(1)}': expected {kinds or 'another value'}")
+    return InputError(" ".join(text.split()))

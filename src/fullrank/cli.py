@@ -1,0 +1,75 @@
+"""The command line: `fullrank COMMAND`, built from the signatures in `commands.py`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Any
+
+from fullrank import __version__
+
+SUMMARIES = {
+    "train": "pre-train a backbone on unlabelled images and say whether its embedding collapsed",
+    "check": "look at a data set before an hour is lost on it",
+    "evaluate": "judge a trained backbone on labelled images",
+    "embed": "write the representation of every image to a file",
+    "diagnose": "say whether an embedding has collapsed, why, and what to do",
+    "methods": "list the methods, or show one",
+}
+JSON_COMMANDS = ("check", "evaluate", "diagnose")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; returns its exit code: 0 done, 2 input that cannot be used, 128 + n stopped by signal n."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(overview())
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"fullrank {__version__}")
+        return 0
+    from fullrank.errors import InputError
+
+    try:
+        return run(arguments[0], arguments[1:])
+    except InputError as error:
+        print(f"fullrank: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as stop:
+        print(f"fullrank: {stop or 'stopped; nothing was saved'}", file=sys.stderr)
+        return 128 + getattr(stop, "signal", signal.SIGINT)
+
+
+def overview() -> str:
+    """What `fullrank --help` prints."""
+    width = max(map(len, SUMMARIES))
+    lines = [f"  {name:{width}}  {text}" for name, text in SUMMARIES.items()]
+    return "\n".join(
+        [
+            "usage: fullrank COMMAND [options]",
+            "",
+            *lines,
+            "",
+            "`fullrank COMMAND --help` lists a command's options.",
+        ]
+    )
+
+
+def run(name: str, arguments: list[str]) -> int:
+    """Parse the options of one command, call it, show what it gives."""
+    from fullrank import commands
+    from fullrank.arguments import parse
+    from fullrank.errors import unknown
+
+    if name not in SUMMARIES:
+        raise unknown("command", name, SUMMARIES)
+    options: dict[str, Any] = parse(name, arguments, with_json=name in JSON_COMMANDS)
+    as_json = options.pop("json", False)
+    result = getattr(commands, name)(**options)
+    from fullrank.terminal import show
+
+    return show(name, result, as_json=as_json)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""The commands: one signature each is the Python call, the command line and the YAML key.
+
+Nothing heavy is imported until a command runs, so that `fullrank --help` answers at once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+    from fullrank.collapse import Verdict
+    from fullrank.data.check import SourceCheck
+    from fullrank.data.source import Source
+    from fullrank.runs.folder import Run
+
+    Data = str | Path | ndarray | Source
+    Vectors = str | Path | ndarray
+    Trained = str | Path | Run
+else:  # what can stand on a command line
+    Data = Vectors = Trained = str
+    Run = SourceCheck = Verdict = Any
+
+
+def train(
+    data: Data = "shapes",
+    *,
+    split: str | None = None,
+    include: str | None = None,
+    output: str | None = None,
+    recipe: str | None = None,
+    method: str | None = None,
+    backbone: str | None = None,
+    image_size: int | None = None,
+    epochs: float | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    optimizer: Literal["lars", "adamw", "sgd"] | None = None,
+    learning_rate: float | None = None,
+    bias_learning_rate: float | None = None,
+    weight_decay: float | None = None,
+    warmup_epochs: float | None = None,
+    end_factor: float | None = None,
+    crop_scale: float | None = None,
+    views: list[dict[str, Any]] | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    overwrite: bool = False,
+    placement: Literal["auto", "memory", "workers"] = "auto",
+    workers: int | None = None,
+    accelerator: str = "auto",
+    devices: int | str = "auto",
+    num_nodes: int = 1,
+    strategy: str = "auto",
+    precision: str = "auto",
+    accumulate: int = 1,
+    compile: bool | None = None,
+    channels_last: bool | None = None,
+    logger: Literal["tensorboard", "wandb", "none"] = "tensorboard",
+    save_minutes: float = 5.0,
+    report: bool = True,
+    **method_options: Any,
+) -> Run:
+    """Pre-train a backbone on unlabelled images and say whether its embedding collapsed.
+
+    Options that are not given come from the recipe; options of the method itself (for VICReg: expander,
+    invariance, variance, covariance) are given the same way.
+
+    Args:
+        data: folder, .zip, .tar(.xz|.gz), .npy/.npz, torchvision:NAME, hf:NAME, shapes or digits; an array in Python.
+        split: first-level folder or named part of the data, such as train.
+        include: pattern that the paths of pictures must match, such as '*.tif'.
+        output: folder of the run; runs/<data>-<method> when left out.
+        recipe: settings by name (see fullrank/recipes) or a YAML file.
+        method: which method to train (see `fullrank methods`).
+        backbone: any timm model.
+        image_size: pixels a side that the network sees; chosen from the data when left out.
+        epochs: passes over the data.
+        steps: optimiser steps; takes the place of epochs.
+        batch_size: images in a step, over all devices and accumulated batches together.
+        optimizer: lars as published, adamw or sgd.
+        learning_rate: highest learning rate per 256 images of the batch.
+        bias_learning_rate: the same for biases and norms, where it differs.
+        weight_decay: for everything but biases and norms.
+        warmup_epochs: passes over which the learning rate rises from zero.
+        end_factor: last learning rate as a fraction of the highest.
+        crop_scale: smallest share of the picture's area that a crop may take.
+        views: the view recipe itself, one mapping a view, in place of the method's.
+        seed: everything random follows from it.
+        resume: go on with the run in the output folder.
+        overwrite: delete the run in the output folder first.
+        placement: pictures in memory on the device, or decoded in workers.
+        workers: number of decoding processes.
+        accelerator: cpu, gpu or auto.
+        devices: how many, or auto.
+        num_nodes: machines.
+        strategy: Lightning's strategy, such as ddp.
+        precision: Lightning's precision, such as bf16-mixed; auto takes bf16 where the GPU has it.
+        accumulate: forward passes that make up one step (each with its own batch statistics).
+        compile: torch.compile the network; by default on a GPU.
+        channels_last: memory layout of images; by default on a GPU.
+        logger: where metrics go besides metrics.csv.
+        save_minutes: minutes between two checkpoints.
+        report: write report.html at the end.
+
+    Returns:
+        The run: `run.folder`, `run.backbone`, `run.summary`, `run.evaluate(...)`, `run.diagnose()`.
+
+    Raises:
+        InputError: data, settings or folder cannot be used; nothing was written.
+    """
+    given = {name: value for name, value in locals().items() if name != "method_options"} | method_options
+    from fullrank.training.fit import train_run
+
+    return train_run(given)
+
+
+def check(
+    data: Data,
+    *,
+    split: str | None = None,
+    include: str | None = None,
+    batch_size: int | None = None,
+    epochs: float | None = None,
+    backbone: str | None = None,
+) -> SourceCheck:
+    """Look at a data set before an hour is lost on it: sizes, depth, duplicates, broken files, time needed.
+
+    Args:
+        data: what `train` takes.
+        split: first-level folder or named part of the data.
+        include: pattern that the paths of pictures must match.
+        batch_size: to count the steps with.
+        epochs: to estimate the time with.
+        backbone: to estimate the time with.
+    """
+    from fullrank.training.estimate import check_with_estimate
+
+    return check_with_estimate(
+        data, split=split, include=include, batch_size=batch_size, epochs=epochs, backbone=backbone
+    )
+
+
+def evaluate(
+    run: Trained,
+    *,
+    protocol: str = "knn",
+    data: Data | None = None,
+    split: str | None = None,
+    test_split: str | None = None,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Judge a trained backbone on labelled images; the result is also kept in the run's folder.
+
+    Args:
+        run: folder of a run.
+        protocol: knn (weighted, as in DINO) or linear (a probe on frozen features).
+        data: labelled images, as `train` takes them; those that the run was trained on when left out.
+        split: the part that the classifier learns from.
+        test_split: the part that is classified; where there is none, a fifth of the images is held out.
+        device: cpu, cuda or auto.
+    """
+    from fullrank.runs.evaluate import evaluate_run
+
+    return evaluate_run(run, protocol=protocol, data=data, split=split, test_split=test_split, device=device)
+
+
+def embed(
+    run: Trained,
+    *,
+    data: Data | None = None,
+    split: str | None = None,
+    out: str = "vectors.parquet",
+    device: str = "auto",
+) -> Path:
+    """Write the representation of every image to a file, with the images' names.
+
+    Args:
+        run: folder of a run.
+        data: images, as `train` takes them; those that the run was trained on when left out.
+        split: first-level folder or named part of the data.
+        out: .parquet, .npy, .npz or .safetensors.
+        device: cpu, cuda or auto.
+    """
+    from fullrank.runs.embed import embed_run
+
+    return embed_run(run, data=data, split=split, out=Path(out), device=device)
+
+
+def diagnose(
+    path: Any, *, data: Data | None = None, split: str | None = None, report: str | None = None
+) -> dict[str, Verdict]:
+    """Say whether an embedding has collapsed, why, and what to do.
+
+    Args:
+        path: run folder, checkpoint (.ckpt), or vectors: .npy, .npz, .parquet, .safetensors; an array in Python.
+        data: for a run or checkpoint, images to embed in place of those that it was trained on.
+        split: first-level folder or named part of the data.
+        report: write a page about it to this file.
+
+    Returns:
+        One verdict for each embedding: Y and Z of a run, or one a stored array.
+    """
+    from fullrank.runs.diagnose import diagnose_path
+
+    return diagnose_path(path, data=data, split=split, report=report)
+
+
+def methods(name: str | None = None) -> str:
+    """List the methods, or show one: its paper, defaults and options.
+
+    Args:
+        name: a method.
+    """
+    from fullrank.runs.settings import describe_methods
+
+    return describe_methods(name)

@@ -1,0 +1,86 @@
+"""`fullrank diagnose`: a run, a checkpoint or stored vectors -> a verdict on each embedding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fullrank import collapse
+from fullrank.collapse import Verdict
+from fullrank.data import open_source
+from fullrank.data.statistics import Pixels
+from fullrank.data.vectors import read_vectors
+from fullrank.errors import InputError
+from fullrank.evaluation.features import Pictures, embed_pictures
+from fullrank.report import build_diagnosis_page
+from fullrank.runs.evaluate import check_channels
+from fullrank.runs.folder import CHECKPOINT, Run, restore
+
+# Pictures that are embedded when a run or a checkpoint is diagnosed.
+DIAGNOSED = 5000
+# Of the correlation matrix, a picture of so many dimensions, from so many vectors.
+SHOWN_DIMENSIONS, CORRELATED_ROWS = 128, 5000
+
+
+def diagnose_path(path: Any, *, data: Any, split: str | None, report: str | None) -> dict[str, Verdict]:
+    """What `fullrank.diagnose` does."""
+    embeddings = embeddings_of(path, data, split)
+    verdicts = {name: collapse.diagnose(values, name=name) for name, values in embeddings.items()}
+    if report is not None:
+        out = Path(report)
+        if not out.parent.is_dir():
+            raise InputError(f"cannot write {out}: {out.parent} is no folder")
+        pictures = embedding_arrays(embeddings)
+        result = {
+            "name": str(path) if isinstance(path, str | Path) else "array",
+            "verdict": {name: verdict.to_dict() for name, verdict in verdicts.items()},
+        }
+        build_diagnosis_page(result, pictures, out)
+    return verdicts
+
+
+def embedding_arrays(embeddings: dict[str, Any]) -> dict[str, np.ndarray]:
+    """What a page draws of each embedding: centred spectrum, std of every dimension, a part of the correlations."""
+    arrays: dict[str, np.ndarray] = {}
+    for name, vectors in embeddings.items():
+        statistics = collapse.Statistics.of(vectors, name)
+        std = collapse.standard_deviation(statistics).numpy()
+        alive = np.flatnonzero(std > 0)
+        shown = alive[np.linspace(0, len(alive) - 1, min(SHOWN_DIMENSIONS, len(alive))).astype(int)]
+        rows = np.asarray(vectors[:CORRELATED_ROWS], dtype=np.float64)[:, shown]
+        correlation = np.corrcoef(rows, rowvar=False) if len(shown) > 1 else np.ones((len(shown), len(shown)))
+        arrays |= {
+            f"{name}_spectrum": collapse.singular_values(statistics, centred=True).numpy(),
+            f"{name}_std": std,
+            f"{name}_correlation": np.nan_to_num(correlation).astype(np.float16),
+        }
+    return arrays
+
+
+def embeddings_of(path: Any, data: Any, split: str | None) -> dict[str, Any]:
+    """The vectors to judge, by name."""
+    if isinstance(path, Run):
+        return embed_checkpoint(path.folder / CHECKPOINT, data, split)
+    if isinstance(path, np.ndarray | torch.Tensor):
+        return {"vectors": path}
+    path = Path(path)
+    if path.is_dir():
+        return embed_checkpoint(Run(path).folder / CHECKPOINT, data, split)
+    return embed_checkpoint(path, data, split) if path.suffix == ".ckpt" else dict(read_vectors(path))
+
+
+def embed_checkpoint(path: Path, data: Any, split: str | None) -> dict[str, Any]:
+    """Y and Z of some pictures through the network of a checkpoint."""
+    method, settings, taken = restore(path)
+    if data is None and settings.data.startswith("<"):
+        raise InputError("the run was trained on an array given from Python: add --data")
+    source = open_source(settings.data if data is None else data, split or (settings.split if data is None else None))
+    pixels = Pixels.from_dict(taken["pixels"])
+    check_channels(source.name, source.read(0), pixels)
+    chosen = np.unique(np.linspace(0, len(source) - 1, min(DIAGNOSED, len(source))).astype(int))
+    pictures = Pictures(source, pixels, taken["image_size"], chosen)
+    (representation, embedding), _ = embed_pictures(pictures, method.embed)
+    return {"Y": representation, "Z": embedding}

@@ -1,0 +1,198 @@
+"""A run is a folder: settings, checkpoint, backbone, metrics, summary, report."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+import safetensors.torch
+import torch
+import yaml
+from torch import nn
+
+from fullrank import commands, methods
+from fullrank.errors import InputError
+from fullrank.files import unwritable, write_atomically, write_text
+from fullrank.methods import Method
+from fullrank.networks.backbone import Stem, create_backbone, creation_arguments, load_timm_state, timm_state
+from fullrank.runs.settings import method_options
+
+if TYPE_CHECKING:
+    from fullrank.collapse import Verdict
+
+CONFIG, CHECKPOINT, BACKBONE = "config.yaml", "last.ckpt", "backbone.safetensors"
+METRICS, SUMMARY, REPORT = "metrics.csv", "summary.json", "report.html"
+
+
+class Run:
+    """A finished or interrupted run on disk. Its parts are read when they are asked for."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / CONFIG).is_file():
+            raise InputError(
+                f"{self.folder} is not a run: it has no {CONFIG}; give the folder that `fullrank train` wrote"
+            )
+
+    def __repr__(self) -> str:
+        return f"Run('{self.folder}')"
+
+    @property
+    def settings(self) -> SimpleNamespace:
+        """The settings that the run was started with."""
+        return rebuild_settings(yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8")))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Results, verdict, input and versions."""
+        return json.loads((self.folder / SUMMARY).read_text(encoding="utf-8"))
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """What the network takes: channels, image size and how pixels are scaled and normalised."""
+        return self.summary["input"]
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The trained backbone in evaluation mode, with the stem that it was trained with."""
+        path = self.folder / BACKBONE
+        if not path.is_file():
+            raise InputError(
+                f"{self.folder} has no {BACKBONE} yet: finish it with `fullrank train --resume --output {self.folder}`"
+            )
+        model, _ = create_backbone(
+            self.settings.backbone, channels=self.input["channels"], image_size=self.input["image_size"]
+        )
+        try:
+            load_timm_state(model, safetensors.torch.load_file(path))
+        except safetensors.SafetensorError as error:
+            raise InputError(f"{path} is damaged: {error}") from error
+        return model.eval()
+
+    @property
+    def method(self) -> Method:
+        """The whole trained network, projector included, from the checkpoint."""
+        return restore(self.folder / CHECKPOINT)[0]
+
+    def evaluate(self, protocol: str = "knn", **options: Any) -> dict[str, Any]:
+        """`fullrank evaluate` on this run."""
+        return commands.evaluate(self, protocol=protocol, **options)
+
+    def diagnose(self, **options: Any) -> dict[str, Verdict]:
+        """`fullrank diagnose` on this run."""
+        return commands.diagnose(self, **options)
+
+    def embed(self, **options: Any) -> Path:
+        """`fullrank embed` on this run."""
+        return commands.embed(self, **options)
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Replace summary.json."""
+        write_text(self.folder / SUMMARY, json.dumps(plain(summary), indent=1, ensure_ascii=False) + "\n")
+
+    def write_backbone(self, backbone: nn.Module) -> None:
+        """Write the weights so that `timm.create_model(name, num_classes=0, checkpoint_path=...)` opens them."""
+        name, size, channels = self.settings.backbone, self.input["image_size"], self.input["channels"]
+        state = timm_state(backbone, name, channels, size)
+        record = {
+            "architecture": name,
+            "creation": creation_arguments(name, channels, size),
+            "input": self.input,
+        }
+        content = safetensors.torch.save(state, metadata={"fullrank": json.dumps(record)})
+        write_atomically(self.folder / BACKBONE, lambda file: file.write(content))
+
+
+def load_run(folder: str | Path) -> Run:
+    """Open a run folder. Raises `InputError` when it is none."""
+    return Run(folder)
+
+
+def refuse_folder(folder: Path, *, overwrite: bool) -> None:
+    """Raises `InputError` for a folder that a new run must not use: another run's, or one with other files."""
+    try:
+        holds_run = (folder / CONFIG).exists()
+        if holds_run and not overwrite:
+            raise InputError(f"{folder} holds another run: add --resume, --overwrite or another --output")
+        if folder.exists() and not holds_run and any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty and not a run: choose another --output")
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def start_folder(folder: Path, config: dict[str, Any], *, overwrite: bool) -> None:
+    """Make the folder of a new run, in place of the run that may be overwritten."""
+    refuse_folder(folder, overwrite=overwrite)
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    write_text(folder / CONFIG, yaml.safe_dump(plain(config), sort_keys=False))
+
+
+def build_method(settings: SimpleNamespace, channels: int, image_size: int) -> tuple[Method, Stem]:
+    """The method with its network, initialised from the run's seed."""
+    torch.manual_seed(settings.seed)
+    backbone, stem = create_backbone(settings.backbone, channels=channels, image_size=image_size)
+    return methods.get(settings.method)(backbone, **settings.method_options), stem  # type: ignore[call-arg]
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint as tensors and plain values; code inside one is never run.
+
+    Raises `InputError` for what is no checkpoint of this library or carries code.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such checkpoint") from error
+    except Exception as error:
+        carries_code = "weights_only" in str(error) or "Unsupported" in str(error)
+        what = "carries code, which is never run" if carries_code else f"cannot be read ({str(error).splitlines()[0]})"
+        raise InputError(f"{path} {what}: give a checkpoint that `fullrank train` wrote") from error
+    if not isinstance(checkpoint, dict) or "fullrank" not in checkpoint:
+        raise InputError(f"{path} was not written by fullrank: give the last.ckpt of a run")
+    return checkpoint
+
+
+def restore(path: Path) -> tuple[Method, SimpleNamespace, dict[str, Any]]:
+    """The trained method of a checkpoint in evaluation mode, its settings, and what its network takes."""
+    checkpoint = read_checkpoint(path)
+    record = checkpoint["fullrank"]
+    settings = rebuild_settings(record["settings"])
+    method, _ = build_method(settings, record["input"]["channels"], record["input"]["image_size"])
+    prefix = "method."
+    state = {key[len(prefix) :]: value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)}
+    try:
+        method.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} does not fit the network in its own settings: {str(error).splitlines()[-1].strip()}"
+        ) from error
+    return method.float().eval(), settings, record["input"]
+
+
+def rebuild_settings(config: dict[str, Any]) -> SimpleNamespace:
+    """Settings from a stored mapping."""
+    own = method_options(config["method"])
+    return SimpleNamespace(**config, method_options={key: config[key] for key in own})
+
+
+def plain(value: Any) -> Any:
+    """`value` with nothing but what JSON and YAML know; numbers that are not finite become null."""
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(entry) for entry in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

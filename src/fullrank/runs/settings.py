@@ -1,0 +1,143 @@
+"""From what the user gave to the settings of a run: recipe, then defaults, every name checked."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import yaml
+
+from fullrank import commands, methods
+from fullrank.errors import InputError, unknown
+
+# Options that say where and how a run is carried out: they may change when it is resumed.
+FREE = {
+    "output", "resume", "overwrite", "placement", "workers", "accelerator", "devices", "num_nodes", "strategy",
+    "logger", "save_minutes", "report", "compile", "channels_last",
+}  # fmt: skip
+EMBEDDED = ("shapes", "digits")
+
+
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(Path(str(entry)).stem for entry in RECIPES.iterdir() if str(entry).endswith(".yaml"))
+
+
+RECIPES = resources.files("fullrank") / "recipes"
+
+
+def load_recipe(name: str) -> dict[str, Any]:
+    """The settings of a packaged recipe or of a YAML file. Raises `InputError` when there is none."""
+    if name.endswith((".yaml", ".yml")):
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(f"recipe {name}: no such file")
+        return parse_yaml(path.read_text(encoding="utf-8"), name)
+    if name not in recipe_names():
+        raise unknown("recipe", name, recipe_names())
+    return parse_yaml((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"), name)
+
+
+def parse_yaml(text: str, origin: str) -> dict[str, Any]:
+    """A flat mapping of settings, every key known."""
+    try:
+        content = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{origin} is not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{origin}: give settings as 'name: value' lines")
+    known = set(train_options()).union(*(method_options(name) for name in methods.names()))
+    for key in content:
+        if key not in known:
+            raise unknown(f"setting in {origin}", str(key), known)
+    return content
+
+
+def train_options() -> dict[str, Any]:
+    """Names and defaults of the options of `train`, method options apart."""
+    parameters = inspect.signature(commands.train).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+
+
+def method_options(name: str) -> dict[str, Any]:
+    """Names and defaults of a method's own options: the keyword arguments of its class."""
+    parameters = inspect.signature(methods.get(name).__init__).parameters.values()
+    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def recipe_for(data: Any, recipe: str | None) -> str:
+    """The recipe asked for, or the one of an embedded set, or the default one."""
+    embedded = str(data).split(":")[0] if isinstance(data, str | Path) else ""
+    return recipe or (embedded if embedded in EMBEDDED else "default")
+
+
+def resolve(given: Mapping[str, Any]) -> SimpleNamespace:
+    """All settings of a run: what was given, else the recipe's, else the defaults.
+
+    Raises `InputError` for unknown names, with the nearest one that exists.
+    """
+    asked = {key: value for key, value in given.items() if value is not None}
+    defaults = load_recipe("default") | load_recipe(recipe_for(asked.get("data"), asked.get("recipe")))
+    method = asked.get("method", defaults["method"])
+    own = method_options(method)
+    known = train_options() | own
+    for key in asked:
+        if key not in known:
+            raise unknown("option", key, known)
+    # A recipe may name options of several methods: those of the others do not concern this run.
+    settings = known | {key: value for key, value in defaults.items() if key in known} | asked
+    check_ranges(settings)
+    return SimpleNamespace(**settings, method_options={key: settings[key] for key in own})
+
+
+def check_ranges(settings: Mapping[str, Any]) -> None:
+    """Numbers that no run can have are an error before anything is loaded."""
+    for name in ("batch_size", "accumulate", "steps", "epochs", "image_size", "num_nodes"):
+        value = settings.get(name)
+        if value is not None and value <= 0:
+            raise InputError(f"{name} is {value}: give a number above 0")
+    for name in ("learning_rate", "weight_decay", "warmup_epochs", "end_factor", "save_minutes"):
+        value = settings.get(name)
+        if value is not None and value < 0:
+            raise InputError(f"{name} is {value}: give 0 or more")
+    if settings["batch_size"] < 2:
+        raise InputError("batch_size is 1: the statistics of a batch need at least 2 images")
+    if settings["batch_size"] % settings["accumulate"]:
+        raise InputError(f"batch_size {settings['batch_size']} does not divide by accumulate {settings['accumulate']}")
+
+
+def stored(settings: SimpleNamespace) -> dict[str, Any]:
+    """Settings as they stand in config.yaml: everything that is needed to run again."""
+    kept = {key: value for key, value in vars(settings).items() if key not in ("method_options", "resume", "overwrite")}
+    if not isinstance(kept["data"], str):
+        kept["data"] = str(kept["data"]) if isinstance(kept["data"], Path) else "<given from Python>"
+    return kept
+
+
+def agree(explicit: Mapping[str, Any], before: Mapping[str, Any]) -> None:
+    """A resumed run keeps its settings: raises `InputError` for one that is given otherwise."""
+    for key, value in explicit.items():
+        if key not in FREE and isinstance(value, str | int | float) and before.get(key) != value:
+            raise InputError(f"the run was started with {key} {before.get(key)}, not {value}: leave it out to resume")
+
+
+def describe_methods(name: str | None = None) -> str:
+    """One line a method, or the page of one method."""
+    if name is None:
+        lines = [f"{each:14} {first_line(each):78} {methods.get(each).paper}" for each in methods.names()]
+        return "\n".join(lines)
+    options = "\n".join(f"  --{key} {value}" for key, value in method_options(name).items())
+    published = methods.get(name).published
+    text = inspect.cleandoc(inspect.getmodule(methods.get(name)).__doc__ or "")
+    return (
+        f"{text}\n\n{inspect.getdoc(methods.get(name))}\n\nOptions and defaults:\n{options}\n\nPublished: {published}"
+    )
+
+
+def first_line(name: str) -> str:
+    """What a method does, in a line."""
+    return (inspect.getdoc(methods.get(name)) or "").splitlines()[0]

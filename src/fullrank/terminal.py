@@ -1,0 +1,101 @@
+"""What the commands print: tables for people, one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+STYLES = {"healthy": "bold green", "dimensional collapse": "bold yellow", "complete collapse": "bold red"}
+MEASURES = ("effective_rank", "participation_ratio", "stable_rank", "std", "correlation")
+
+
+def log_console() -> Console:
+    """Where a command speaks while it works: standard error, so that standard output stays for results."""
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def show(name: str, result: Any, *, as_json: bool) -> int:
+    """Print what command `name` gave; returns the exit code."""
+    if as_json:
+        print(json.dumps(as_object(name, result)))
+    else:
+        {"train": show_run, "diagnose": show_verdicts, "evaluate": show_evaluation}.get(name, show_plain)(result)
+    return 2 if name == "check" and result.problems else 0
+
+
+def as_object(name: str, result: Any) -> dict[str, Any]:
+    """One JSON object. A diagnosis puts the verdict that matters first: that of Z, or of the only array."""
+    from fullrank.runs.folder import plain
+
+    if name == "diagnose":
+        verdicts = {each: verdict.to_dict() for each, verdict in result.items()}
+        chosen = verdicts.get("Z") or next(iter(verdicts.values()))
+        measures = chosen.get("measures", {})
+        return plain(
+            {
+                **{key: value for key, value in chosen.items() if key != "measures"},
+                **measures,
+                "embeddings": verdicts,
+            }
+        )
+    return plain(result if isinstance(result, dict) else result.to_dict())
+
+
+def show_plain(result: Any) -> None:
+    """Print words as they are, and what can show itself."""
+    if hasattr(result, "render"):
+        Console(highlight=False, soft_wrap=True).print(result.render())
+    else:
+        print(result)
+
+
+def show_run(run: Any) -> None:
+    """What training bought, the verdict, and where things are."""
+    from fullrank.runs.folder import BACKBONE, REPORT
+
+    summary, console = run.summary, Console(highlight=False, soft_wrap=True)
+    knn = summary.get("knn")
+    if knn:
+        table = Table("kNN accuracy on the labels", "%", box=None)
+        for key, words in (
+            ("trained", "trained representation"),
+            ("untrained", "untrained backbone"),
+            ("raw_pixels", "raw pixels"),
+            ("chance", "largest class"),
+        ):
+            table.add_row(words, f"{knn[key]:.1f}", style="bold" if key == "trained" else "")
+        console.print(table)
+    for name, verdict in summary.get("verdict", {}).items():
+        print_verdict(console, name, verdict)
+    console.print(f"report   {run.folder / REPORT}")
+    console.print(f"weights  {run.folder / BACKBONE}")
+
+
+def print_verdict(console: Console, name: str, verdict: dict[str, Any]) -> None:
+    """One verdict in words."""
+    console.print(f"{name}  [{STYLES[verdict['verdict']]}]{verdict['verdict']}[/]  {verdict['reason']}")
+    if verdict.get("remedy"):
+        console.print(f"   what to try: {verdict['remedy']}")
+
+
+def show_verdicts(verdicts: dict[str, Any]) -> None:
+    """A diagnosis as words and a table of its measures."""
+    console = Console(highlight=False, soft_wrap=True)
+    for name, verdict in verdicts.items():
+        print_verdict(console, name, verdict.to_dict())
+    table = Table("measure", *verdicts, box=None)
+    for measure in dict.fromkeys(key for verdict in verdicts.values() for key in verdict.measures):
+        table.add_row(measure, *(f"{verdict.measures.get(measure, float('nan')):.4g}" for verdict in verdicts.values()))
+    console.print(table)
+
+
+def show_evaluation(result: dict[str, Any]) -> None:
+    """An evaluation as a table."""
+    table = Table("", "", box=None, show_header=False)
+    for key, value in result.items():
+        table.add_row(key, f"{value:.2f}" if isinstance(value, float) else str(value))
+    Console(highlight=False).print(table)

@@ -1,0 +1,102 @@
+"""The thin adapter between a method and Lightning. The method knows none of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from fullrank.training.schedules import warmup_cosine
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from fullrank.errors import InputError
+from fullrank.methods import Method, Step
+from fullrank.training.batches import Batches, Plan, mix
+from fullrank.training.feed import Feed
+from fullrank.training.optimizer import build_optimizer
+
+
+class Diverged(InputError):
+    """The loss stopped being a finite number."""
+
+
+class Adapter(lightning.LightningModule):
+    """Feeds a method, differentiates its loss, and steps the published optimiser and schedule."""
+
+    def __init__(self, method: Method, feed: Feed, plan: Plan, settings: Any, start: int = 0) -> None:
+        super().__init__()
+        self.method = method
+        self.feed = feed
+        self.plan = plan
+        self.settings = settings
+        self.start = start
+        self.last: Step | None = None
+
+    def train_dataloader(self) -> Any:
+        """The rest of the run's batches, for this process."""
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        return self.feed.loader(Batches(self.plan, start=self.start, rank=rank, world_size=world))
+
+    def on_fit_start(self) -> None:
+        """Bring the data that lives on the device there, once."""
+        self.feed.to(self.device)
+
+    def training_step(self, batch: Any, number: int) -> Tensor:
+        """One batch: seed, views, forward. Every draw depends on the seed and the batch's number alone."""
+        torch.manual_seed(mix(self.plan.seed, number, 1))
+        try:
+            self.last = self.method(self.feed.views(batch))
+        except InputError as error:
+            raise Diverged(self.advice(f"{error}")) from error
+        if not torch.isfinite(self.last.loss):
+            terms = ", ".join(f"{name} {value.item():.4g}" for name, value in self.last.terms.items())
+            raise Diverged(self.advice(f"the loss is {self.last.loss.item()} ({terms})"))
+        return self.last.loss
+
+    def hints(self) -> dict[str, Any]:
+        """What a warning or a remedy may speak of: the weights of the terms, and how fast the run goes."""
+        named = ("learning_rate", "warmup_epochs", "precision", "optimizer")
+        return {**self.method.coefficients(), **{name: getattr(self.settings, name) for name in named}}
+
+    def advice(self, what: str) -> str:
+        """What happened at which step, and what to try."""
+        remedies = "a lower --learning_rate, a longer --warmup_epochs"
+        if self.trainer.precision not in ("32-true", "64-true"):
+            remedies += ", --precision 32-true"
+        return f"training stopped at step {self.trainer.global_step}: {what}; try {remedies}"
+
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Step, then let the method move what follows the weights."""
+        super().optimizer_step(*arguments, **options)
+        self.method.after_step(self.trainer.global_step / self.total_steps)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps in the whole run."""
+        return self.plan.batches // self.settings.accumulate
+
+    def configure_optimizers(self) -> Any:
+        """Optimiser over two groups and the authors' schedule, set before every step."""
+        settings = self.settings
+        scale = settings.batch_size / 256
+        optimizer = build_optimizer(
+            settings.optimizer,
+            self.method,
+            learning_rate=settings.learning_rate * scale,
+            bias_learning_rate=settings.bias_learning_rate and settings.bias_learning_rate * scale,
+            weight_decay=settings.weight_decay,
+        )
+        steps_per_epoch = self.plan.batches_per_epoch / settings.accumulate
+
+        def factor(step: int) -> float:
+            return warmup_cosine(
+                step,
+                steps_per_epoch=steps_per_epoch,
+                epochs=self.total_steps / steps_per_epoch,
+                warmup_epochs=settings.warmup_epochs,
+                end_factor=settings.end_factor,
+            )
+
+        schedule = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}

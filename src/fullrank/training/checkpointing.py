@@ -1,0 +1,92 @@
+"""Saving a run: at intervals, on Ctrl-C and SIGTERM, and at the end; never half a file."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning
+from lightning.pytorch.callbacks import Callback
+
+from fullrank.files import unwritable
+
+
+class Checkpointing(Callback):
+    """Writes `last.ckpt` every few minutes, when asked to stop, and at the end."""
+
+    def __init__(self, path: Path, minutes: float, record: dict[str, Any]) -> None:
+        self.path = path
+        self.seconds = minutes * 60
+        self.record = record  # settings and input of the run: a checkpoint alone can be evaluated
+        self.saved_at = time.monotonic()
+        self.signal: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """From here on Ctrl-C and SIGTERM end the run after the current step."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._previous[number] = signal.signal(number, self._ask_to_stop)
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Save when it is time; stop on all processes together when one was asked to."""
+        stop, due = self.signal is not None, time.monotonic() - self.saved_at >= self.seconds
+        if trainer.world_size > 1:
+            stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
+            due = trainer.strategy.reduce_boolean_decision(due, all=False)
+        # Between two steps only: gradients that are being accumulated are not part of a checkpoint.
+        between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        if (stop or due) and between_steps:
+            self.save(trainer)
+        trainer.should_stop = trainer.should_stop or (stop and between_steps)
+
+    def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Save the end of the run and give the signals back."""
+        if not trainer.should_stop:
+            self.save(trainer)
+        self._restore()
+
+    def on_exception(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, exception: BaseException
+    ) -> None:
+        """Give the signals back; the last good checkpoint stays as it is."""
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def on_save_checkpoint(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add what is needed to rebuild the network."""
+        checkpoint["fullrank"] = self.record
+
+    def save(self, trainer: lightning.Trainer) -> None:
+        """Write a temporary file, then put it in place: a kill in between leaves the previous checkpoint."""
+        temporary = self.path.with_name(f".{self.path.name}.part")
+        try:
+            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                descriptor = os.open(temporary, os.O_RDONLY)
+                os.fsync(descriptor)
+                os.close(descriptor)
+                os.replace(temporary, self.path)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise unwritable(self.path, error) from error
+        self.saved_at = time.monotonic()

@@ -1,0 +1,51 @@
+"""How long a run would take here: a few steps, timed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from typing import Any
+
+import torch
+
+from fullrank.data import open_source
+from fullrank.data.check import SourceCheck, check_source
+from fullrank.methods import Batch
+from fullrank.runs.folder import build_method
+from fullrank.runs.settings import resolve
+from fullrank.training.prepare import default_image_size
+
+TIMED_STEPS = 3
+TIMED_BATCH = 32  # images; a step of the real size may not be needed to know the speed
+
+
+def check_with_estimate(
+    data: Any,
+    *,
+    split: str | None,
+    include: str | None,
+    batch_size: int | None,
+    epochs: float | None,
+    backbone: str | None,
+) -> SourceCheck:
+    """What `fullrank.check` does."""
+    settings = resolve({"data": str(data), "batch_size": batch_size, "epochs": epochs, "backbone": backbone})
+    check = check_source(open_source(data, split, include), batch_size=settings.batch_size)
+    if check.problems or check.pixels is None or check.count is None:
+        return check
+    speed = images_per_second(settings, check.pixels.channels, default_image_size(check))
+    steps = int(settings.epochs * (check.count // settings.batch_size))
+    return dataclasses.replace(check, steps=steps, seconds=steps * settings.batch_size / speed)
+
+
+def images_per_second(settings: Any, channels: int, image_size: int) -> float:
+    """Images a second of forward and backward passes at the chosen settings, views and loading apart."""
+    method, _ = build_method(settings, channels, image_size)
+    batch = min(TIMED_BATCH, settings.batch_size)
+    views = [torch.randn(batch, channels, image_size, image_size) for _ in range(2)]
+    started = 0.0
+    for step in range(TIMED_STEPS + 1):
+        if step == 1:  # the first pass warms up
+            started = time.monotonic()
+        method(Batch(views, torch.arange(batch))).loss.backward()
+    return batch * TIMED_STEPS / (time.monotonic() - started)

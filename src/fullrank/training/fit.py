@@ -1,0 +1,232 @@
+"""One run from start to end: settings, data, network, training, results."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import re
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning
+import torch
+import yaml
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from rich.console import Console
+
+from fullrank.errors import InputError
+from fullrank.networks.batch_norm import synchronise_batch_norm
+from fullrank.runs.folder import (
+    CHECKPOINT,
+    CONFIG,
+    METRICS,
+    Run,
+    build_method,
+    read_checkpoint,
+    rebuild_settings,
+    refuse_folder,
+    start_folder,
+)
+from fullrank.runs.settings import FREE, agree, resolve, stored, train_options
+from fullrank.terminal import log_console
+from fullrank.training.adapter import Adapter
+from fullrank.training.batches import Plan
+from fullrank.training.checkpointing import Checkpointing
+from fullrank.training.finish import finish, online_probe
+from fullrank.training.monitor import Monitor
+from fullrank.training.prepare import Prepared, prepare
+from fullrank.training.progress import ProgressLine
+
+ROWS = 200  # rows of metrics.csv in a whole run, at most about
+PROBES = 10  # online kNN measurements in a whole run
+
+
+class Interrupted(KeyboardInterrupt):
+    """The run was asked to stop by a signal, and was saved."""
+
+    def __init__(self, words: str, signal: int) -> None:
+        super().__init__(words)
+        self.signal = signal
+
+
+def train_run(given: Mapping[str, Any]) -> Run:
+    """What `fullrank.train` does. Nothing is written before everything that can be refused was looked at."""
+    asked = {key: value for key, value in given.items() if value is not None}
+    console = log_console()
+    settings = resolve(given)
+    folder = Path(settings.output or default_folder(settings))
+    settings.output = str(folder)
+    if settings.resume:
+        settings = resumed_settings(folder, asked)
+    else:
+        refuse_folder(folder, overwrite=settings.overwrite)
+    prepared = prepare(settings, console)
+    adapter = build_adapter(settings, prepared, folder, console)
+    trainer, monitor, checkpointing = build_trainer(folder, settings, adapter, prepared, console)
+    if is_first_process() and not settings.resume:
+        start_folder(folder, stored(settings), overwrite=settings.overwrite)
+        Run(folder).write_summary({"name": folder.name, "finished": False, **record(settings, prepared)})
+    return fit(Run(folder), trainer, adapter, prepared, monitor, checkpointing, console)
+
+
+def default_folder(settings: SimpleNamespace) -> str:
+    """runs/<data>-<method>."""
+    data = settings.data if isinstance(settings.data, str | Path) else "array"
+    stem = Path(str(data).split("[")[0]).name.split(".")[0].replace(":", "-").replace("=", "")
+    return f"runs/{stem or 'data'}-{settings.method}"
+
+
+def is_first_process() -> bool:
+    """Whether this process writes files: rank 0, also before the processes are connected."""
+    return getattr(rank_zero_only, "rank", 0) in (0, None)
+
+
+def resumed_settings(folder: Path, asked: Mapping[str, Any]) -> SimpleNamespace:
+    """The settings of the run in `folder`; only where and how it is carried out may be given anew."""
+    if not (folder / CHECKPOINT).exists():
+        raise InputError(f"nothing to resume in {folder}: it has no {CHECKPOINT}; start it without --resume")
+    before = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
+    defaults = train_options()
+    explicit = {key: value for key, value in asked.items() if key not in defaults or defaults[key] != value}
+    agree(explicit, before)
+    return rebuild_settings(
+        defaults | before | {key: explicit[key] for key in explicit if key in FREE or key == "data"}
+    )
+
+
+def make_plan(settings: SimpleNamespace, samples: int) -> Plan:
+    """How many batches make up the run."""
+    per_batch = settings.batch_size // settings.accumulate
+    batches_per_epoch = samples // per_batch
+    steps = settings.steps or max(1, int(settings.epochs * batches_per_epoch / settings.accumulate))
+    return Plan(samples, per_batch, steps * settings.accumulate, settings.seed)
+
+
+def record(settings: SimpleNamespace, prepared: Prepared) -> dict[str, Any]:
+    """All that is needed to rebuild the network and to embed other pictures."""
+    return {"settings": stored(settings), "input": prepared.input()}
+
+
+def build_adapter(settings: SimpleNamespace, prepared: Prepared, folder: Path, console: Console) -> Adapter:
+    """The method on its data, at the step where the run begins or goes on."""
+    method, stem = build_method(settings, prepared.pixels.channels, prepared.image_size)
+    parameters = sum(parameter.numel() for parameter in method.parameters()) / 1e6
+    console.print(
+        f"network: {settings.method} on {settings.backbone}, {parameters:.1f} M parameters, "
+        f"at {prepared.image_size} px: {stem.reason}"
+    )
+    start = read_checkpoint(folder / CHECKPOINT)["global_step"] * settings.accumulate if settings.resume else 0
+    return Adapter(method, prepared.feed, make_plan(settings, prepared.usable), settings, start=start)
+
+
+def fit(
+    run: Run,
+    trainer: lightning.Trainer,
+    adapter: Adapter,
+    prepared: Prepared,
+    monitor: Monitor,
+    checkpointing: Checkpointing,
+    console: Console,
+) -> Run:
+    """Train, or go on training, and write everything that a run holds."""
+    settings = adapter.settings
+    began = time.monotonic()
+    with quiet():
+        trainer.fit(adapter, ckpt_path=run.folder / CHECKPOINT if settings.resume else None, weights_only=True)
+    if checkpointing.signal is not None:
+        words = f"stopped at step {trainer.global_step} of {adapter.total_steps} and saved"
+        raise Interrupted(f"{words}; to go on: fullrank train --resume --output {run.folder}", checkpointing.signal)
+    if trainer.is_global_zero:
+        seconds = time.monotonic() - began
+        finish(run, adapter, prepared, monitor, seconds=seconds, console=console)
+    return run
+
+
+def build_trainer(
+    folder: Path, settings: SimpleNamespace, adapter: Adapter, prepared: Prepared, console: Console
+) -> tuple[lightning.Trainer, Monitor, Checkpointing]:
+    """Lightning's trainer with the callbacks of a run."""
+    method = adapter.method
+    monitor = Monitor(
+        folder / METRICS,
+        every=max(1, adapter.total_steps // ROWS),
+        probe=online_probe(prepared, settings),
+        probe_every=max(1, adapter.total_steps // PROBES),
+        hints=adapter.hints(),
+        say=lambda words: console.print(f"[bold]warning[/bold] {words}"),
+    )
+    checkpointing = Checkpointing(folder / CHECKPOINT, settings.save_minutes, record(settings, prepared))
+    on_gpu = torch.cuda.is_available() and settings.accelerator != "cpu"
+    if settings.precision == "auto":
+        settings.precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
+    if settings.compile or (settings.compile is None and on_gpu):
+        method.branch.compile()
+    try:
+        with quiet():
+            trainer = lightning.Trainer(
+                accelerator=settings.accelerator,
+                devices=settings.devices,
+                num_nodes=settings.num_nodes,
+                strategy=settings.strategy,
+                precision=settings.precision,
+                max_epochs=1,
+                max_steps=adapter.total_steps,
+                accumulate_grad_batches=settings.accumulate,
+                callbacks=[monitor, checkpointing, ProgressLine(monitor, console)],
+                log_every_n_steps=1,  # the monitor decides
+                logger=build_logger(settings, folder),
+                default_root_dir=folder,
+                enable_checkpointing=False,
+                enable_progress_bar=False,
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+                num_sanity_val_steps=0,
+            )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise InputError(f"these devices, strategy or precision cannot be used: {error}") from error
+    if trainer.world_size > 1:
+        if (settings.batch_size // settings.accumulate) % trainer.world_size:
+            raise InputError(f"batch_size {settings.batch_size} does not divide over {trainer.world_size} processes")
+        adapter.method = synchronise_batch_norm(method, trainer.strategy.root_device.type)
+    return trainer, monitor, checkpointing
+
+
+def build_logger(settings: SimpleNamespace, folder: Path) -> Logger | bool:
+    """TensorBoard in the run's folder, or what was asked for."""
+    if settings.logger == "tensorboard":
+        return TensorBoardLogger(folder, name="tensorboard", version="")
+    if settings.logger == "wandb":
+        if importlib.util.find_spec("wandb") is None:
+            raise InputError("--logger wandb needs an extra: pip install 'fullrank[wandb]'")
+        return WandbLogger(name=folder.name, save_dir=folder, project="fullrank")
+    return False
+
+
+class quiet:
+    """Keeps Lightning's remarks about what this adapter does on purpose out of the log."""
+
+    def __enter__(self) -> None:
+        self.filters = warnings.catch_warnings()
+        self.filters.__enter__()
+        for words in (
+            "does not have many workers",
+            "A NVIDIA GPU",
+            "GPU available but not used",
+            "Starting from v1.9",
+        ):
+            warnings.filterwarnings("ignore", f".*{re.escape(words)}")
+        self.loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+        self.levels = [logger.level for logger in self.loggers]
+        for logger in self.loggers:
+            logger.setLevel(logging.WARNING)
+
+    def __exit__(self, *exception: object) -> None:
+        self.filters.__exit__(None, None, None)
+        for logger, level in zip(self.loggers, self.levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,144 @@
+"""What is measured while a run goes on: loss terms, speed, and whether Y and Z are collapsing."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from fullrank import collapse
+from fullrank.files import write_text
+from fullrank.training.adapter import Adapter
+
+# Rows on which the live measures are taken: enough for a rank of several hundred, a few ms to decompose.
+LIVE_ROWS = 512
+
+
+class Monitor(Callback):
+    """Measures a run as it goes, writes `metrics.csv`, and warns in words when a collapse begins.
+
+    Args:
+        path: where `metrics.csv` is written; rows of an earlier part of the run are kept.
+        every: optimiser steps between two rows.
+        probe: gives the online kNN accuracy (0-100) of a backbone, or None where there are no labels.
+        probe_every: optimiser steps between two probes.
+        hints: settings of the run that a warning may speak of.
+        say: where warnings go.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        every: int,
+        probe: Callable[[lightning.LightningModule], float] | None,
+        probe_every: int,
+        hints: Mapping[str, Any],
+        say: Callable[[str], None],
+    ) -> None:
+        self.path = path
+        self.every = every
+        self.probe = probe
+        self.probe_every = probe_every
+        self.hints = hints
+        self.say = say
+        self.rows: list[dict[str, float]] = []
+        self.warnings: list[str] = []
+        self.latest: dict[str, float] = {}
+        self.seconds = 0.0  # spent measuring, for the share of the run that it costs
+        self._recent: dict[str, deque[Tensor]] = {"Y": deque(), "Z": deque()}
+        self._clock = (0, 0.0)
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Keep the rows up to the step that is resumed from."""
+        if trainer.global_step and self.path.exists():
+            self.rows = [row for row in read_metrics(self.path) if row["step"] <= trainer.global_step]
+        self._clock = (trainer.global_step, time.monotonic())
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Remember the batch's embeddings; at every `every`-th step measure them and write a row."""
+        if not trainer.is_global_zero or not isinstance(module, Adapter) or module.last is None:
+            return
+        self._remember(module)
+        step = trainer.global_step
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or (step % self.every and step != module.total_steps):
+            return
+        started = time.monotonic()
+        row = self._row(trainer, module, step) | self._collapse()
+        if self.probe and (step % self.probe_every == 0 or step == module.total_steps):
+            row["knn"] = self.probe(module)
+        self._record(row, trainer)
+        self.seconds += time.monotonic() - started
+        self._clock = (step, time.monotonic())
+
+    def _remember(self, module: Adapter) -> None:
+        assert module.last is not None
+        for name, views in (("Y", module.last.representations), ("Z", module.last.embeddings)):
+            recent = self._recent[name]
+            recent.append(views[0].detach())
+            while len(recent) > 1 and sum(map(len, recent)) - len(recent[0]) >= LIVE_ROWS:
+                recent.popleft()
+
+    def _row(self, trainer: lightning.Trainer, module: Adapter, step: int) -> dict[str, float]:
+        assert module.last is not None
+        before, when = self._clock
+        images = (step - before) * module.settings.batch_size
+        return {
+            "step": step,
+            "epoch": round(step * module.settings.accumulate / module.plan.batches_per_epoch, 4),
+            "loss": module.last.loss.item(),
+            **{name: value.item() for name, value in module.last.terms.items()},
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "images_per_second": round(images / max(time.monotonic() - when, 1e-9), 1),
+        }
+
+    def _collapse(self) -> dict[str, float]:
+        measures = {}
+        for name, recent in self._recent.items():
+            rows = torch.cat(tuple(recent))[-LIVE_ROWS:].float()
+            for measure, value in collapse.live_measures(rows).items():
+                measures[f"{name}_{measure}"] = value
+        return measures
+
+    def _record(self, row: dict[str, float], trainer: lightning.Trainer) -> None:
+        self.rows.append(row)
+        self.latest |= row
+        for warning in collapse.warn(self.rows, self.hints):
+            if warning not in self.warnings:
+                self.warnings.append(warning)
+                self.say(f"step {row['step']}: {warning}")
+        write_metrics(self.path, self.rows)
+        for logger in trainer.loggers:
+            logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
+
+
+def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write rows as CSV; a value that was not measured at a step is an empty cell."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The rows of a `metrics.csv`; empty cells are left out."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

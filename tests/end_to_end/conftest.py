@@ -1,0 +1,62 @@
+"""The real command, in real processes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+# A run of a few seconds: tiny pictures, a tiny network.
+TINY = (
+    "--data shapes:N=256,size=32 --backbone test_resnet --expander 32-32-32 --batch_size 64 --steps 12 --save_minutes 0"
+).split()
+
+
+class Command:
+    """`fullrank` in a folder of its own."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+        self.environment = os.environ | threads | {"COLUMNS": "100", "CUDA_VISIBLE_DEVICES": ""}
+
+    def start(self, *arguments, **options):
+        return subprocess.Popen(
+            [sys.executable, "-m", "fullrank.cli", *map(str, arguments)],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+
+    def __call__(self, *arguments):
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=240)
+        return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def fails(self, *arguments):
+        """Run what must be refused: exit code 2, one line on stderr, no traceback; returns the line."""
+        done = self(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert done.stdout == ""
+        lines = [line for line in done.stderr.splitlines() if line.startswith("fullrank: error: ")]
+        assert len(lines) == 1, done.stderr
+        assert "Traceback" not in done.stderr
+        return lines[0]
+
+
+@pytest.fixture
+def command(tmp_path):
+    return Command(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """A finished tiny run, made once: (command, folder)."""
+    folder = tmp_path_factory.mktemp("trained")
+    run = Command(folder)
+    done = run("train", *TINY, "--output", "run")
+    assert done.returncode == 0, done.stderr
+    return run, folder / "run", done

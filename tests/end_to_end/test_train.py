@@ -1,0 +1,144 @@
+"""`fullrank train` from start to end: what it prints, what it leaves, how it stops and goes on."""
+
+import json
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+import timm
+import torch
+import yaml
+
+from tests.end_to_end.conftest import TINY, Command
+
+PARTS = {"config.yaml", "last.ckpt", "backbone.safetensors", "metrics.csv", "summary.json", "report.html"}
+
+
+def weights(folder):
+    return torch.load(folder / "last.ckpt", weights_only=True)["state_dict"]
+
+
+def assert_same_weights(one, other, **tolerance):
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(value, other[key], msg=lambda text, key=key: f"{key}: {text}", **tolerance)
+
+
+def test_a_run_holds_its_parts(trained):
+    _, folder, done = trained
+    assert PARTS <= {path.name for path in folder.iterdir()}
+    assert not [path for path in folder.iterdir() if path.name.endswith(".part")]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["finished"]
+    assert {"trained", "untrained", "raw_pixels", "chance"} <= summary["knn"].keys()
+    assert summary["verdict"].keys() == {"Y", "Z"}
+    assert summary["steps"] == 12
+    assert "kNN accuracy" in done.stdout
+    assert str(folder.name) in done.stdout
+    for name in ("Y", "Z"):
+        assert summary["verdict"][name]["verdict"] in done.stdout
+
+
+def test_metrics_have_terms_and_live_measures(trained):
+    _, folder, _ = trained
+    header, *rows = (folder / "metrics.csv").read_text().splitlines()
+    wanted = "step epoch loss invariance variance covariance learning_rate images_per_second Y_effective_rank Z_std knn"
+    assert set(wanted.split()) <= set(header.split(","))
+    assert [int(row.split(",")[0]) for row in rows] == list(range(1, 13))
+
+
+def test_timm_opens_the_backbone(trained):
+    _, folder, _ = trained
+    model = timm.create_model("test_resnet", num_classes=0, checkpoint_path=folder / "backbone.safetensors")
+    trained_weights = {key.removeprefix("method.branch.backbone."): value for key, value in weights(folder).items()}
+    assert torch.equal(model.state_dict()["layer4.0.conv2.weight"], trained_weights["layer4.0.conv2.weight"])
+
+
+def test_the_config_trains_again_to_the_same_weights(trained, tmp_path):
+    run, folder, _ = trained
+    done = Command(tmp_path)("train", "--config", folder / "config.yaml", "--output", "again")
+    assert done.returncode == 0, done.stderr
+    assert_same_weights(weights(folder), weights(tmp_path / "again"), rtol=0, atol=0)
+
+
+def test_killed_at_any_step_and_resumed_ends_bit_for_bit_the_same(trained, command):
+    _, folder, _ = trained
+    process = command.start("train", *TINY, "--output", "killed", "--report", "false")
+    metrics, chance = command.folder / "killed/metrics.csv", random.Random()
+    stop_at = chance.randint(1, 10)
+    while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") > stop_at):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (command.folder / "killed/backbone.safetensors").exists(), "it was killed too late to say anything"
+    done = command("train", "--resume", "--output", "killed")
+    assert done.returncode == 0, done.stderr
+    assert_same_weights(weights(folder), weights(command.folder / "killed"), rtol=0, atol=0)
+    rows = metrics.read_text().splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_asked_to_stop_it_saves_and_says_how_to_resume(trained, command, number):
+    _, folder, _ = trained
+    process = command.start("train", *TINY, "--output", "stopped", "--save_minutes", "60")
+    metrics = command.folder / "stopped/metrics.csv"
+    while process.poll() is None and not metrics.exists():
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert "fullrank train --resume --output stopped" in err
+    assert "Traceback" not in err
+    done = command("train", "--resume", "--output", "stopped")
+    assert done.returncode == 0, done.stderr
+    assert_same_weights(weights(folder), weights(command.folder / "stopped"), rtol=0, atol=0)
+
+
+def test_a_kill_while_saving_leaves_the_previous_checkpoint(trained, command):
+    process = command.start("train", *TINY, "--output", "run", "--steps", "400", "--report", "false")
+    checkpoint, part = command.folder / "run/last.ckpt", command.folder / "run/.last.ckpt.part"
+    while process.poll() is None and not (checkpoint.exists() and part.exists()):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    saved = torch.load(checkpoint, weights_only=True)
+    assert saved["global_step"] >= 1
+    assert all(torch.isfinite(value).all() for value in saved["state_dict"].values())
+
+
+def test_two_processes_with_different_data_equal_one(command):
+    double = [*TINY, "--precision", "64-true", "--accelerator", "cpu", "--report", "false"]
+    one = command("train", *double, "--devices", "1", "--output", "one")
+    two = command("train", *double, "--devices", "2", "--strategy", "ddp", "--output", "two")
+    assert one.returncode == 0, one.stderr
+    assert two.returncode == 0, two.stderr
+    assert_same_weights(weights(command.folder / "one"), weights(command.folder / "two"), rtol=1e-7, atol=1e-9)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(command):
+    line = command.fails("train", *TINY, "--optimizer", "sgd", "--learning_rate", "1e30", "--warmup_epochs", "0")
+    assert "training stopped at step" in line
+    assert "--learning_rate" in line
+
+
+def test_python_does_the_same(tmp_path, monkeypatch):
+    import fullrank
+
+    monkeypatch.chdir(tmp_path)
+    run = fullrank.train(
+        data=np.random.default_rng(0).integers(0, 255, (96, 32, 32, 3), dtype=np.uint8),
+        method="barlowtwins",
+        backbone="test_resnet",
+        projector="16-16",
+        batch_size=32,
+        steps=3,
+        logger="none",
+    )
+    assert run.summary["finished"]
+    assert run.backbone(torch.zeros(2, 3, 32, 32)).shape == (2, 96)
+    assert yaml.safe_load((run.folder / "config.yaml").read_text())["method"] == "barlowtwins"
+    verdicts = fullrank.diagnose(run.embed(data=np.zeros((8, 32, 32, 3), np.uint8) + np.arange(8, dtype=np.uint8)[:, None, None, None], out="vectors.npy"))
+    assert set(verdicts) == {"vectors"}
