@@ -18,7 +18,7 @@ Arrays = Mapping[str, np.ndarray]
 
 TITLES = {"Y": "Representation Y", "Z": "Embedding Z", "vectors": "The vectors"}
 # The page stays under 5 MB whatever it is given.
-MOST_MAP_POINTS, MOST_SETS, MOST_IMAGES_A_SET, MOST_DIMENSIONS = 1000, 8, 10, 128
+MOST_MAP_POINTS, MOST_SETS, MOST_IMAGES_A_SET, MOST_NEIGHBOURS, MOST_DIMENSIONS = 1000, 6, 10, 8, 128
 COORDINATES = ("step", "epoch", "learning_rate", "images_per_second", "knn")
 
 
@@ -41,7 +41,7 @@ class Branch:
 
 @dataclass(frozen=True)
 class Factor:
-    """How well one known cause of the pictures is read from Y: accuracy in percent, or R2 of a linear fit."""
+    """How well one known cause of the pictures is read from Y: accuracy or R2 of a linear fit, both as shares."""
 
     name: str
     kind: str
@@ -249,9 +249,9 @@ def neighbours(arrays: Arrays) -> Neighbours | None:
     if queries is None or images is None:
         return None
     tables = [optional(arrays, f"neighbours_{name}", 2) for name in ("similarity", "label")]
-    similarity, labels = [None if table is None else table[:MOST_SETS, :MOST_SETS] for table in tables]
+    similarity, labels = [None if table is None else table[:MOST_SETS, :MOST_NEIGHBOURS] for table in tables]
     query_labels = optional(arrays, "query_label", 1)
-    return Neighbours(queries[:MOST_SETS], images[:MOST_SETS, :MOST_SETS], similarity, query_labels, labels)
+    return Neighbours(queries[:MOST_SETS], images[:MOST_SETS, :MOST_NEIGHBOURS], similarity, query_labels, labels)
 
 
 def layout(arrays: Arrays) -> Map | None:

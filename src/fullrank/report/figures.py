@@ -111,10 +111,14 @@ def line_chart(
     from_zero: bool = False,
     log: bool | None = None,
     x_range: Sequence[float] = (),
+    y_range: Sequence[float] = (),
     marks: Sequence[tuple[float, str]] = (),
     latest: str = "",
 ) -> Chart | None:
-    """Curves over a common x; None when no curve has a finite value. `log=None` decides by the span of the values."""
+    """Curves over a common x; None when no curve has a finite value. `log=None` decides by the span of the values.
+
+    What stands in `x_range` and `y_range` is on the axes in any case.
+    """
     measured = [one for one in map(finite, curves) if len(one.x)]
     own = [one for one in measured if not one.behind]
     if not own:
@@ -122,7 +126,8 @@ def line_chart(
     log = spans_decades(own) if log is None else log
     x_axis = extent(np.concatenate([np.array(x_range), *(one.x for one in own)]), WIDTH)
     drawn = [one for one in (inside(one, x_axis) for one in measured) if len(one.x)]
-    y_axis = value_axis(drawn, height, log=log, from_zero=from_zero)
+    shown = np.concatenate([np.array(y_range), *(one.y for one in drawn)])
+    y_axis = value_axis(shown, height, log=log, from_zero=from_zero)
     several = len(own) > 1
     ends = spread([float(y_axis.place(one.y[-1:])[0]) for one in own], height) if several else [0.0] * len(own)
     places = dict(zip([one.role for one in own], ends, strict=True))
@@ -169,9 +174,8 @@ def extent(values: np.ndarray, length: float) -> Axis:
     return Axis(low, high, length) if high > low else Axis(low - 1, low + 1, length)
 
 
-def value_axis(curves: Sequence[Curve], height: int, *, log: bool, from_zero: bool) -> Axis:
+def value_axis(values: np.ndarray, height: int, *, log: bool, from_zero: bool) -> Axis:
     """The vertical axis: room above the curve, and zero at the bottom where zero is near or asked for."""
-    values = np.concatenate([one.y for one in curves])
     low, high = float(values.min()), float(values.max())
     if log:
         positive = values[values > 0]
@@ -305,22 +309,31 @@ def significant(values: np.ndarray) -> list[float]:
 
 
 def spectrum_chart(
-    key: str, title: str, role: str, spectrum: np.ndarray, untrained: np.ndarray | None, rank: float | None
+    key: str, title: str, role: str, shares: np.ndarray, untrained: np.ndarray | None, rank: float | None, lowest: float
 ) -> Chart | None:
-    """Singular values as shares of the largest, on a log axis; `rank` is marked."""
-    curves = [relative("share", role, spectrum)]
+    """Singular values as `shares` of the largest on a log axis that reaches to `lowest`; `rank` is marked."""
+    curves = [Curve("share", role, np.arange(1, len(shares) + 1), shares)]
     if untrained is not None:
-        curves.insert(0, relative("untrained", f"reference {role}", untrained))
-    marks = [] if rank is None else [(rank, f"effective rank {plain(round(rank))}")]
-    count = f"{len(curves[-1].x):,} directions"
-    return line_chart(key, title, curves, x_label="direction", height=220, log=True, marks=marks, latest=count)
+        curves.insert(0, Curve("untrained", f"reference {role}", np.arange(1, len(untrained) + 1), untrained))
+    return line_chart(
+        key,
+        title,
+        curves,
+        x_label="direction",
+        height=220,
+        log=True,
+        y_range=[lowest],
+        marks=[] if rank is None else [(rank, f"effective rank {plain(round(rank))}")],
+        latest=f"{len(shares):,} directions",
+    )
 
 
-def relative(label: str, role: str, spectrum: np.ndarray) -> Curve:
-    """Sorted singular values over the largest, rounding errors held at the floor."""
+def relative(spectrum: np.ndarray | None) -> np.ndarray | None:
+    """Sorted singular values over the largest, rounding errors held at the floor; None without any."""
+    if spectrum is None or not np.isfinite(spectrum).any():
+        return None
     values = np.sort(spectrum[np.isfinite(spectrum)].astype(np.float64))[::-1]
-    largest = values[0] if len(values) and values[0] > 0 else 1.0
-    return Curve(label, role, np.arange(1, len(values) + 1), np.maximum(values / largest, FLOOR))
+    return np.maximum(values / (values[0] or 1.0), FLOOR)
 
 
 def histogram(key: str, title: str, role: str, values: np.ndarray, target: float | None = None) -> Chart | None:

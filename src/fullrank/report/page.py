@@ -114,7 +114,7 @@ def page_parts(data: ReportData) -> dict[str, Any]:
         "map": sections.sample_map(data),
         "factors": sections.factor_rows(data),
         "warnings": sections.warnings(summary),
-        "evaluations": sections.evaluations(summary) if summary.get("evaluations") else None,
+        "evaluations": sections.evaluations(summary),
         "configuration": data.configuration,
         "records": [one for one in records if one[1]],
         "settings": bool(data.configuration) or any(rows for _, rows in records),

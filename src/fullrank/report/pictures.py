@@ -11,20 +11,19 @@ import numpy as np
 from PIL import Image
 
 SMALL = 64  # pixels a side; up to here pictures are kept lossless
-LARGEST = 192  # pixels a side; larger ones are scaled down
+LARGEST = 144  # pixels a side; larger ones are scaled down
 THUMBNAIL = 32
 
 
-def data_uri(pixels: np.ndarray, kind: str) -> str:
+def data_uri(pixels: np.ndarray, kind: str, **options: int) -> str:
     """(H, W, 3) or (H, W, 4) uint8 -> a data URI of `kind` PNG or JPEG."""
     buffer = io.BytesIO()
-    options = {"quality": 86, "subsampling": 0} if kind == "JPEG" else {"optimize": True}
-    Image.fromarray(pixels).save(buffer, kind, **options)
+    Image.fromarray(pixels).save(buffer, kind, quality=86, **options)  # `optimize` overruns Pillow's buffer on noise
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def shown(pixels: np.ndarray) -> str:
-    """One picture (H, W, 3) uint8 as a data URI, at most 192 px a side."""
+    """One picture (H, W, 3) uint8 as a data URI, at most 144 px a side."""
     scaled = shrunk(pixels, LARGEST)
     return data_uri(scaled, "PNG" if max(scaled.shape[:2]) <= SMALL else "JPEG")
 
@@ -58,4 +57,7 @@ def sprite(thumbnails: np.ndarray) -> Sprite:
     sheet = np.zeros((rows * columns, height, width, 3), np.uint8)
     sheet[:count] = small
     tiled = sheet.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
-    return Sprite(data_uri(tiled.reshape(rows * height, columns * width, 3), "JPEG"), columns, width, height)
+    # at full colour resolution: neighbours would bleed into each other
+    return Sprite(
+        data_uri(tiled.reshape(rows * height, columns * width, 3), "JPEG", subsampling=0), columns, width, height
+    )

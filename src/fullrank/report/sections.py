@@ -13,6 +13,7 @@ from fullrank.report.content import Branch, Neighbours, ReportData, loss_terms
 from fullrank.report.figures import Chart, Curve, HeatMap
 
 MOST_COLOURS = 10  # more classes than colours that can be told apart: one ink, and a list to pick one from
+SPECTRUM_RANGE = 0.01  # shares down to here are shown in any case: a full spectrum should look flat
 LIVE = (
     ("effective_rank", "Effective rank"),
     ("std", "Standard deviation"),
@@ -188,18 +189,15 @@ def reference_source(data: ReportData) -> str | bool:
 
 
 def spectra(data: ReportData) -> list[Chart]:
-    """The spectrum of every branch that has one."""
+    """The spectrum of every branch that has one, all over the same range."""
+    known = [(one, figures.relative(one.spectrum), figures.relative(one.untrained_spectrum)) for one in data.branches]
+    lowest = min([SPECTRUM_RANGE, *(shares[-1] for _, shares, _ in known if shares is not None)])
     charts = [
         figures.spectrum_chart(
-            f"spectrum-{one.name}",
-            one.title,
-            colour(one),
-            one.spectrum,
-            one.untrained_spectrum,
-            meaningful_rank(one),
+            f"spectrum-{one.name}", one.title, colour(one), shares, untrained, meaningful_rank(one), lowest
         )
-        for one in data.branches
-        if one.spectrum is not None
+        for one, shares, untrained in known
+        if shares is not None
     ]
     return [one for one in charts if one]
 
@@ -368,11 +366,10 @@ def factor_rows(data: ReportData) -> list[Row]:
     rows = []
     for one in data.factors:
         fit = one.kind.lower().startswith("r")
-        write, full = (r2, 1.0) if fit else (wording.percent, 100.0)
+        write = r2 if fit else accuracy
         places = [("untrained", one.untrained), ("chance", one.chance)]
-        ticks = [(name, None if value is None else inside(value / full), write(value)) for name, value in places]
-        note = "R²" if fit else one.kind
-        rows.append(Row(one.name, inside(one.score / full), write(one.score), "own", note, ticks))
+        ticks = [(name, None if value is None else inside(value), write(value)) for name, value in places]
+        rows.append(Row(one.name, inside(one.score), write(one.score), "own", "R²" if fit else one.kind, ticks))
     return sorted(rows, key=lambda row: -row.share)
 
 
@@ -386,13 +383,28 @@ def r2(score: float | None) -> str:
     return wording.MISSING if score is None or not np.isfinite(score) else f"{score:.2f}"
 
 
-def evaluations(summary: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Column names and rows of all evaluations; scores as percentages."""
+def accuracy(share: float | None) -> str:
+    """A share as a percentage."""
+    return wording.percent(None if share is None else 100 * share)
+
+
+@dataclass(frozen=True)
+class Evaluations:
+    """A table of what was evaluated, and what its reader has to know."""
+
+    columns: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+
+
+def evaluations(summary: Mapping[str, Any]) -> Evaluations | None:
+    """All evaluations of the run, scores as percentages."""
     entries = summary.get("evaluations") or []
     shown = [key for one in entries for key, value in one.items() if not isinstance(value, dict | list)]
     columns = [key for key in dict.fromkeys(shown) if key not in ("run", "backbone")]
     rows = [[cell(one.get(column), column) for column in columns] for one in entries]
-    return [{"top1": "Top-1", "top5": "Top-5"}.get(name, wording.title(name)) for name in columns], rows
+    notes = dict.fromkeys(str(note) for one in entries for note in one.get("notes") or [])
+    return Evaluations([wording.title(name) for name in columns], rows, list(notes)) if entries else None
 
 
 def cell(value: Any, column: str = "") -> str:

@@ -69,6 +69,10 @@ PROPER = {
     "absolute_correlation": "Correlation",
     "directions_95": "Directions for 95%",
     "directions_99": "Directions for 99%",
+    "top1": "Top-1",
+    "top5": "Top-5",
+    "n_train": "Learnt from",
+    "n_test": "Tested on",
 }
 MISSING = "–"
 
