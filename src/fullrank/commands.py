@@ -33,6 +33,7 @@ def train(
     recipe: str | None = None,
     method: str | None = None,
     backbone: str | None = None,
+    stem_stride: int | None = None,
     image_size: int | None = None,
     epochs: float | None = None,
     steps: int | None = None,
@@ -76,6 +77,7 @@ def train(
         recipe: settings by name (see fullrank/recipes) or a YAML file.
         method: which method to train (see `fullrank methods`).
         backbone: any timm model.
+        stem_stride: pixels that the network's stem moves by (1, 2 or 4); chosen by image size when left out.
         image_size: pixels a side that the network sees; chosen from the data when left out.
         epochs: passes over the data.
         steps: optimiser steps; takes the place of epochs.

@@ -42,7 +42,7 @@ class Arrays(Source):
         self._images = images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else images
         _check_images(name, self._images)
         numbers, named = (None, []) if labels is None else _number(name, np.asarray(labels))
-        super().__init__(name, [str(i) for i in range(len(self._images))], numbers, list(classes) or named)
+        super().__init__(name, range(len(self._images)), numbers, list(classes) or named)
 
     def read(self, index: int) -> np.ndarray:
         """(H, W, C), copied."""

@@ -40,6 +40,7 @@ class SourceCheck:
         name, count: what was looked at; the count is None for a stream.
         looked_at: pictures decoded; duplicates and unreadable files are counted among them.
         sizes: (height, width) of the smallest, the median and the largest picture, by area.
+        channels: channels that pictures have, with the numbers of pictures.
         modes: stored formats such as `RGB`, `CMYK` or `uint16`, with their numbers.
         duplicates: pictures whose pixels are exactly those of an earlier one: (name, earlier name).
         constant: names of pictures of one colour.
@@ -55,6 +56,7 @@ class SourceCheck:
     count: int | None
     looked_at: int = 0
     sizes: list[tuple[int, int]] = field(default_factory=list)
+    channels: dict[int, int] = field(default_factory=dict)
     modes: dict[str, int] = field(default_factory=dict)
     duplicates: list[tuple[str, str]] = field(default_factory=list)
     constant: list[str] = field(default_factory=list)
@@ -94,7 +96,7 @@ def check_source(
     source: Source | Stream,
     *,
     sample: int = FULL_SCAN,
-    seconds: float = 60.0,
+    seconds: float = 20.0,
     batch_size: int | None = None,
 ) -> SourceCheck:
     """Decode pictures of `source` and say what they are and what is wrong.  Nothing is written.
@@ -140,7 +142,7 @@ def _look(check: SourceCheck, source: Source, sample: int, seconds: float) -> No
         if measured.images < SAMPLE:
             measured.add(source.names[index], image)
             kept.append((source.names[index], image.reshape(-1, image.shape[-1])[:: image.size // 30_000 + 1].copy()))
-    check.sizes, check.modes = seen.sizes(), dict(seen.modes.most_common())
+    check.sizes, check.modes, check.channels = seen.sizes(), dict(seen.modes.most_common()), dict(seen.channels)
     if measured.images:
         try:
             check.pixels = measured.pixels()
@@ -155,11 +157,13 @@ class _Seen:
 
     def __init__(self) -> None:
         self.modes: Counter[str] = Counter()
+        self.channels: Counter[int] = Counter()
         self._sizes: Counter[tuple[int, int]] = Counter()
         self._by_pixels: dict[bytes, str] = {}
 
     def add(self, check: SourceCheck, name: str, image: np.ndarray, mode: str) -> None:
         self.modes[mode] += 1
+        self.channels[image.shape[-1]] += 1
         self._sizes[image.shape[0], image.shape[1]] += 1
         digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, salt=_shape_salt(image)).digest()
         first = self._by_pixels.setdefault(digest, name)
@@ -227,9 +231,8 @@ def _warn_of_format(check: SourceCheck) -> None:
     pixels = check.pixels
     if pixels is None:
         return
-    if len({mode for mode in check.modes if mode in ("1", "L", "LA", "I;16")}) and pixels.channels == 3:
-        grey = sum(n for mode, n in check.modes.items() if mode in ("1", "L", "LA", "I;16"))
-        check.warnings.append(f"{grey:,} grey pictures among colour ones become grey with 3 channels")
+    if set(check.channels) == {1, 3}:
+        check.warnings.append(f"{check.channels[1]:,} grey pictures among colour ones become grey with 3 channels")
     if pixels.depth == "uint8" and max(m + 3 * s for m, s in zip(pixels.mean, pixels.std, strict=True)) < 0.1:
         check.warnings.append("the pictures are nearly black: do the values use only a part of 0 to 255?")
 

@@ -12,17 +12,17 @@ import torchvision.io
 from PIL import Image, ImageOps
 
 from fullrank.data.npy import count_npy_pictures, read_npy_picture
+from fullrank.data.png import is_16_bit_colour, read_png16
 from fullrank.data.tiff import count_tiff_frames, read_tiff_frame
 
 # Pillow's own limit: a header that declares more is a decompression bomb or wants to be cut into tiles.
 MAX_PIXELS = 89_478_485
 
-# Three times as fast as Pillow on small pictures.  torchvision's own functions around these operators warn
-# that they will go, in favour of torchcodec; where they are gone, Pillow decodes.
+# Three times as fast as Pillow on small pictures.  torchvision's own function around this operator warns
+# that it will go, in favour of torchcodec; where it is gone, Pillow decodes.
 assert torchvision.io
 DECODE_JPEG = getattr(torch.ops.image, "decode_jpeg", None)
-DECODE_PNG = getattr(torch.ops.image, "decode_png", None)
-AS_STORED, TURNED = 0, True  # arguments of both: channels as in the file, EXIF rotation applied
+AS_STORED, TURNED = 0, True  # its arguments: channels as in the file, EXIF rotation applied
 
 STACKS: dict[str, Callable[[BinaryIO], int]] = {
     ".tif": count_tiff_frames,
@@ -49,8 +49,9 @@ def decode(file: BinaryIO, frame: int = 0) -> tuple[np.ndarray, str]:
         image, mode = _decode_tiff(file, frame)
     elif head.startswith(b"\xff\xd8"):
         image, mode = _decode_jpeg(file)
-    elif head.startswith(b"\x89PNG\r\n\x1a\n") and len(head) >= 29:
-        image, mode = _decode_png(file, head)
+    elif is_16_bit_colour(head):
+        _check_size(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))
+        image, mode = read_png16(file.read()), "RGB;16"
     else:
         image, mode = _decode_with_pillow(file)
     return _checked(image), mode
@@ -117,30 +118,17 @@ def _jpeg_header(data: bytearray) -> tuple[int, int, int]:
     raise ValueError("the JPEG is truncated or damaged: it has no frame header")
 
 
-def _decode_png(file: BinaryIO, head: bytes) -> tuple[np.ndarray, str]:
-    """Pillow reduces 16-bit colour to 8 bits without a word; torchvision keeps it, but not palettes."""
-    _check_size(int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big"))
-    bits, colour_type = head[24], head[25]
-    mode = {0: "L", 2: "RGB", 4: "LA", 6: "RGBA"}.get(colour_type)
-    if DECODE_PNG is None and bits == 16 and colour_type != 0:
-        raise ValueError("16-bit colour PNG needs a torchvision with decode_png, or store it as TIFF or .npy")
-    if bits < 8 or mode is None or DECODE_PNG is None:
-        return _decode_with_pillow(file)
-    image = DECODE_PNG(torch.frombuffer(bytearray(file.read()), dtype=torch.uint8), AS_STORED, TURNED)
-    colours = image[: 1 if image.shape[0] < 3 else 3]
-    return colours.permute(1, 2, 0).numpy(), mode if bits == 8 else f"{mode};16"
-
-
 def _decode_tiff(file: BinaryIO, frame: int) -> tuple[np.ndarray, str]:
     found = read_tiff_frame(file, frame, MAX_PIXELS)
     if found is not None:
         return found, f"uint{8 * found.itemsize}" if found.dtype.kind == "u" else str(found.dtype)
     file.seek(0)
-    return _decode_with_pillow(file)
+    return _decode_with_pillow(file, frame)
 
 
-def _decode_with_pillow(file: BinaryIO) -> tuple[np.ndarray, str]:
+def _decode_with_pillow(file: BinaryIO, frame: int = 0) -> tuple[np.ndarray, str]:
     with Image.open(file) as image:
+        image.seek(frame)
         _check_size(*image.size)
         mode = image.mode
         array = array_of(ImageOps.exif_transpose(image))

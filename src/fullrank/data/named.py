@@ -85,7 +85,7 @@ class TorchvisionSet(Source):
         classes = [str(c) for c in found] if labels is not None and isinstance(found, Sequence) else []
         if labels is not None and not classes:
             classes = [str(i) for i in range(int(labels.max(initial=-1)) + 1)]
-        super().__init__(name, [str(i) for i in range(len(dataset))], labels, classes)
+        super().__init__(name, range(len(dataset)), labels, classes)
 
     def read(self, index: int) -> np.ndarray:
         """(H, W, C)."""

@@ -33,23 +33,26 @@ class Source(ABC):
         labels: int64 (N,), or None when the set has no labels.
         classes: the names behind the labels; empty when there are none.
         factors: known generating factors by name, (N,) each; only the embedded set has them.
+        factor_kinds: how each factor is read: `category`, `number` or `angle` (radians).
     """
 
     def __init__(
         self,
         name: str,
-        names: Sequence[str],
+        names: Sequence[str] | range,
         labels: np.ndarray | None = None,
         classes: Sequence[str] = (),
         factors: Mapping[str, np.ndarray] | None = None,
+        factor_kinds: Mapping[str, str] | None = None,
     ) -> None:
         if labels is not None and len(labels) != len(names):
             raise InputError(f"{name}: {len(labels)} labels for {len(names)} pictures; give one label for each picture")
         self.name = name
-        self.names = names
+        self.names: Sequence[str] = [str(i) for i in names] if isinstance(names, range) else names
         self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
         self.classes = list(classes)
         self.factors = dict(factors or {})
+        self.factor_kinds = dict(factor_kinds or {})
 
     def __len__(self) -> int:
         return len(self.names)

@@ -6,7 +6,7 @@ import math
 from typing import BinaryIO
 
 import numpy as np
-from tifffile import PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
+from tifffile import EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
 
 PICTURE_AXES = "YXSC"  # height, width, samples (RGB) and channels; every other axis counts frames
 
@@ -18,7 +18,7 @@ def count_tiff_frames(file: BinaryIO) -> int:
 
 
 def read_tiff_frame(file: BinaryIO, frame: int, max_pixels: int) -> np.ndarray | None:
-    """Frame `frame` of a TIFF as (H, W, C), or None for a plain 8-bit picture, which Pillow reads well.
+    """Frame `frame` of a TIFF as (H, W, C), or None for one that Pillow reads well.
 
     Axes are taken from the metadata (ImageJ, OME, planar configuration): S and C are channels; T, Z and
     unnamed axes count frames.  Raises `ValueError` for a compression that needs another package.
@@ -26,14 +26,14 @@ def read_tiff_frame(file: BinaryIO, frame: int, max_pixels: int) -> np.ndarray |
     with TiffFile(file) as tiff:
         series = tiff.series[0]
         page = series.keyframe
-        if _plain(page, series):
+        if _has_colour_model(page):
             return None
         if math.prod(_length(series, axis) for axis in "YX") > max_pixels:
             raise ValueError(f"its header declares more than {max_pixels:,} pixels in a frame")
         try:
             picture = _frame(tiff, series, frame)
         except ValueError as error:
-            if "imagecodecs" in str(error) and _pillow_keeps_depth(page, series):
+            if "imagecodecs" in str(error) and _pillow_keeps_all(page, series):
                 return None
             raise
     return _colours(picture, page)
@@ -47,12 +47,16 @@ def _frames(series: TiffPageSeries) -> int:
     return math.prod(n for n, axis in zip(series.shape, series.axes, strict=True) if axis not in PICTURE_AXES)
 
 
-def _plain(page: TiffPage, series: TiffPageSeries) -> bool:
-    return page.bitspersample <= 8 and len(series.pages) == 1 and page.samplesperpixel <= 4
+def _has_colour_model(page: TiffPage) -> bool:
+    """Palettes, CMYK and the like, and fewer than 8 bits: not the numbers of the picture yet."""
+    plain = (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.RGB)
+    return page.bitspersample <= 8 and (page.photometric not in plain or page.bitspersample < 8)
 
 
-def _pillow_keeps_depth(page: TiffPage, series: TiffPageSeries) -> bool:
-    return page.samplesperpixel == 1 and len(series.pages) == 1
+def _pillow_keeps_all(page: TiffPage, series: TiffPageSeries) -> bool:
+    """Whether Pillow, which knows more compressions, gives every bit and channel of a frame."""
+    colour = page.photometric == PHOTOMETRIC.RGB and page.bitspersample == 8
+    return (page.samplesperpixel == 1 or colour) and len(series.pages) == _frames(series)
 
 
 def _frame(tiff: TiffFile, series: TiffPageSeries, frame: int) -> np.ndarray:
@@ -72,8 +76,8 @@ def _frame(tiff: TiffFile, series: TiffPageSeries, frame: int) -> np.ndarray:
 
 
 def _colours(picture: np.ndarray, page: TiffPage) -> np.ndarray:
+    """White as the highest value, and no alpha."""
     if page.photometric == PHOTOMETRIC.MINISWHITE and picture.dtype.kind == "u":
         picture = np.iinfo(picture.dtype).max - picture
-    if page.photometric == PHOTOMETRIC.RGB and page.extrasamples and picture.shape[-1] == 4:
-        return picture[:, :, :3]
-    return picture
+    alpha = sum(kind in (EXTRASAMPLE.ASSOCALPHA, EXTRASAMPLE.UNASSALPHA) for kind in page.extrasamples)
+    return picture[:, :, : picture.shape[-1] - alpha]

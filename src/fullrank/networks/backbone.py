@@ -25,20 +25,23 @@ class Stem:
     reason: str
 
 
-def create_backbone(name: str, *, channels: int = 3, image_size: int = 224) -> tuple[nn.Module, Stem]:
+def create_backbone(
+    name: str, *, channels: int = 3, image_size: int = 224, stem_stride: int | None = None
+) -> tuple[nn.Module, Stem]:
     """A timm model without classifier: images (n, C, H, W) -> representations (n, `num_features`).
 
-    The stem of convolutional networks is fitted to `image_size` (pixels a side), see `fit_stem`.
-    Raises `InputError` for an unknown name (with the nearest one) or a size the network cannot take.
+    The stem of convolutional networks is fitted to `image_size` (pixels a side), see `fit_stem`, or brought to
+    `stem_stride` (1, 2 or 4).
+    Raises `InputError` for an unknown name (with the nearest one), or a size or stride the network cannot take.
     """
     if not timm.is_model(name):
         raise unknown("backbone", name, timm.list_models())
     arguments = creation_arguments(name, channels, image_size)
     try:
         model = timm.create_model(name, **arguments)
-        return model, fit_stem(model, image_size)
     except (AssertionError, RuntimeError, ValueError, TypeError) as error:
         raise InputError(f"backbone '{name}' cannot take {channels} x {image_size} px images: {error}") from error
+    return model, fit_stem(model, image_size, stem_stride)
 
 
 def feature_width(backbone: nn.Module) -> int:
@@ -56,28 +59,36 @@ def creation_arguments(name: str, channels: int, image_size: int) -> dict[str, A
     return arguments
 
 
-def fit_stem(model: nn.Module, image_size: int) -> Stem:
-    """Lower the stem's stride until the last feature map has at least 4 x 4 cells.
+def fit_stem(model: nn.Module, image_size: int, stride: int | None = None) -> Stem:
+    """Lower the stem's stride to `stride`, or until the last feature map has at least 4 x 4 cells.
 
     First the max-pool goes, then the first convolution moves by single pixels; a 7 x 7 first convolution
-    becomes the 3 x 3 one that the field uses at 32 px.
+    becomes the 3 x 3 one that the field uses at 32 px. Patch stems (transformers, ConvNeXt) stay as they are.
     """
     convolution = first_convolution(model)
-    if convolution is None or convolution.stride == (1, 1):
+    if convolution is None or convolution.stride != (2, 2):
+        if stride is not None:
+            raise InputError(f"stem_stride {stride}: this network has no stem of stride 2 or 4 to change; leave it out")
         return Stem(1, "the stem is left as it is")
-    reduction = last_reduction(model)
-    stride = convolution.stride[0] * (2 if has_pool(model) else 1)
-    if image_size // reduction >= SMALLEST_LAST_MAP:
-        return Stem(stride, f"{image_size} px is large enough for the standard stem")
-    if convolution.stride != (2, 2):
-        return Stem(stride, f"patch stem of stride {stride}: left as it is, its last map is small at {image_size} px")
-    if has_pool(model):
+    published = 4 if has_pool(model) else 2
+    if stride not in (None, 1, 2, published):
+        raise InputError(f"stem_stride {stride}: this network takes 1, 2 or {published}")
+    wanted = stride or fitting_stride(published, image_size, last_reduction(model))
+    if wanted < published and has_pool(model):
         model.maxpool = nn.Identity()
-        stride, reduction = stride // 2, reduction // 2
-    if image_size // reduction < SMALLEST_LAST_MAP:
-        stride = 1
+    if wanted == 1:
         narrow(model, convolution)
-    return Stem(stride, f"small images ({image_size} px): stem stride lowered to {stride}")
+    if wanted == published:
+        return Stem(wanted, f"published stem of stride {wanted}")
+    return Stem(wanted, f"stem stride lowered from {published} to {wanted} for small images")
+
+
+def fitting_stride(published: int, image_size: int, reduction: int) -> int:
+    """The largest stride of the stem that leaves enough cells of the last map; `reduction` is the whole network's."""
+    stride = published
+    while stride > 1 and image_size * published // (reduction * stride) < SMALLEST_LAST_MAP:
+        stride //= 2
+    return stride
 
 
 def last_reduction(model: nn.Module) -> int:

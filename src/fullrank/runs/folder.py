@@ -66,7 +66,10 @@ class Run:
                 f"{self.folder} has no {BACKBONE} yet: finish it with `fullrank train --resume --output {self.folder}`"
             )
         model, _ = create_backbone(
-            self.settings.backbone, channels=self.input["channels"], image_size=self.input["image_size"]
+            self.settings.backbone,
+            channels=self.input["channels"],
+            image_size=self.input["image_size"],
+            stem_stride=self.settings.stem_stride,
         )
         try:
             load_timm_state(model, safetensors.torch.load_file(path))
@@ -140,7 +143,9 @@ def start_folder(folder: Path, config: dict[str, Any], *, overwrite: bool) -> No
 def build_method(settings: SimpleNamespace, channels: int, image_size: int) -> tuple[Method, Stem]:
     """The method with its network, initialised from the run's seed."""
     torch.manual_seed(settings.seed)
-    backbone, stem = create_backbone(settings.backbone, channels=channels, image_size=image_size)
+    backbone, stem = create_backbone(
+        settings.backbone, channels=channels, image_size=image_size, stem_stride=settings.stem_stride
+    )
     return methods.get(settings.method)(backbone, **settings.method_options), stem  # type: ignore[call-arg]
 
 

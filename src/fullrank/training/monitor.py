@@ -52,7 +52,7 @@ class Monitor(Callback):
         self.hints = hints
         self.say = say
         self.rows: list[dict[str, float]] = []
-        self.warnings: list[str] = []
+        self.warnings: list[dict[str, Any]] = []  # step and message
         self.latest: dict[str, float] = {}
         self.seconds = 0.0  # spent measuring, for the share of the run that it costs
         self._recent: dict[str, deque[Tensor]] = {"Y": deque(), "Z": deque()}
@@ -120,8 +120,8 @@ class Monitor(Callback):
         self.rows.append(row)
         self.latest |= row
         for warning in collapse.warn(self.rows, self.hints):
-            if warning not in self.warnings:
-                self.warnings.append(warning)
+            if warning not in (said["message"] for said in self.warnings):
+                self.warnings.append({"step": row["step"], "message": warning})
                 self.say(f"step {row['step']}: {warning}")
         write_metrics(self.path, self.rows)
         for logger in trainer.loggers:

@@ -36,7 +36,16 @@ def test_last_map_keeps_sixteen_cells(name, size, side, stride):
     model, stem = create_backbone(name, image_size=size)
     assert last_map(model, size) == side
     assert stem.stride == stride
-    assert str(size) in stem.reason
+
+
+def test_a_stride_can_be_chosen():
+    model, stem = create_backbone("test_resnet", image_size=32, stem_stride=2)
+    assert last_map(model, 32) == 2
+    assert stem.stride == 2
+    with pytest.raises(InputError, match="takes 1, 2 or 4"):
+        create_backbone("test_resnet", image_size=32, stem_stride=3)
+    with pytest.raises(InputError, match="leave it out"):
+        create_backbone("vit_tiny_patch16_224", image_size=32, stem_stride=1)
 
 
 def test_large_images_keep_the_published_network():
