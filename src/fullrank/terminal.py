@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 STYLES = {"healthy": "bold green", "dimensional collapse": "bold yellow", "complete collapse": "bold red"}
@@ -77,9 +78,12 @@ def show_run(run: Any) -> None:
 
 def print_verdict(console: Console, name: str, verdict: dict[str, Any]) -> None:
     """One verdict in words."""
-    console.print(f"{name}  [{STYLES[verdict['verdict']]}]{verdict['verdict']}[/]  {verdict['reason']}")
-    if verdict.get("remedy"):
-        console.print(f"   what to try: {verdict['remedy']}")
+    style = STYLES[verdict["verdict"]]
+    console.print(f"{escape(name)}  [{style}]{verdict['verdict']}[/]  {escape(verdict['reason'])}")
+    if verdict["verdict"] != "healthy":
+        console.print(f"   what to try: {verdict['remedy']}", markup=False)
+    for remark in verdict.get("remarks", []):
+        console.print(f"   worth knowing: {remark}", markup=False)
 
 
 def show_verdicts(verdicts: dict[str, Any]) -> None:
@@ -94,8 +98,16 @@ def show_verdicts(verdicts: dict[str, Any]) -> None:
 
 
 def show_evaluation(result: dict[str, Any]) -> None:
-    """An evaluation as a table."""
-    table = Table("", "", box=None, show_header=False)
-    for key, value in result.items():
-        table.add_row(key, f"{value:.2f}" if isinstance(value, float) else str(value))
-    Console(highlight=False).print(table)
+    """An evaluation: the scores that are quoted, then those of every setting."""
+    console = Console(highlight=False, soft_wrap=True)
+    table = Table(str(result["protocol"]), "top-1 %", "top-5 %", box=None)
+    table.add_row("", f"{result['top1']:.2f}", f"{result['top5']:.2f}", style="bold")
+    for name, scores in result.get("details", {}).items():
+        table.add_row(name, f"{scores['top1']:.2f}", f"{scores['top5']:.2f}")
+    console.print(table)
+    learnt = f"{result['n_train']} images of {result['data']} learnt from"
+    console.print(
+        f"{learnt}, {result['n_test']} of {result['test_data']} judged, {result['classes']} classes", markup=False
+    )
+    for note in result.get("notes", []):
+        console.print(f"note: {note}", markup=False)

@@ -205,7 +205,8 @@ def surviving_factors(
     """How well each known factor can be read linearly from the representation, before and after training."""
     known = [part.factors(positions) for part, positions in zip(parts, kept, strict=True)]
     scores = {
-        name: factor_scores(rows[name][0], known[0], rows[name][1], known[1], source.factor_kinds) for name in ("trained", "untrained")
+        name: factor_scores(rows[name][0], known[0], rows[name][1], known[1], source.factor_kinds)
+        for name in ("trained", "untrained")
     }
     return [
         score.to_dict() | {"untrained": before.score}

@@ -119,7 +119,8 @@ def build_adapter(settings: SimpleNamespace, prepared: Prepared, folder: Path, c
     parameters = sum(parameter.numel() for parameter in method.parameters()) / 1e6
     console.print(
         f"network: {settings.method} on {settings.backbone}, {parameters:.1f} M parameters, "
-        f"at {prepared.image_size} px: {stem.reason}"
+        f"at {prepared.image_size} px: {stem.reason}",
+        markup=False,
     )
     start = read_checkpoint(folder / CHECKPOINT)["global_step"] * settings.accumulate if settings.resume else 0
     return Adapter(method, prepared.feed, make_plan(settings, prepared.usable), settings, start=start)
@@ -153,13 +154,14 @@ def build_trainer(
 ) -> tuple[lightning.Trainer, Monitor, Checkpointing]:
     """Lightning's trainer with the callbacks of a run."""
     method = adapter.method
+    every = max(1, adapter.total_steps // ROWS)
     monitor = Monitor(
         folder / METRICS,
-        every=max(1, adapter.total_steps // ROWS),
+        every=every,
         probe=online_probe(prepared, settings),
-        probe_every=max(1, adapter.total_steps // PROBES),
+        probe_every=every * max(1, adapter.total_steps // (every * PROBES)),  # with a row of metrics
         hints=adapter.hints(),
-        say=lambda words: console.print(f"[bold]warning[/bold] {words}"),
+        say=lambda words: console.print(f"warning: {words}", markup=False, style="bold"),
     )
     checkpointing = Checkpointing(folder / CHECKPOINT, settings.save_minutes, record(settings, prepared))
     on_gpu = torch.cuda.is_available() and settings.accelerator != "cpu"
@@ -214,12 +216,7 @@ class quiet:
     def __enter__(self) -> None:
         self.filters = warnings.catch_warnings()
         self.filters.__enter__()
-        for words in (
-            "does not have many workers",
-            "A NVIDIA GPU",
-            "GPU available but not used",
-            "Starting from v1.9",
-        ):
+        for words in ("does not have many workers", "isinstance(treespec, LeafSpec)", "GPU available but not used"):
             warnings.filterwarnings("ignore", f".*{re.escape(words)}")
         self.loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
         self.levels = [logger.level for logger in self.loggers]

@@ -65,10 +65,9 @@ def prepare(settings: SimpleNamespace, console: Console) -> Prepared:
     augment = Augment(recipe, pixels.mean, pixels.std)
     forced = None if settings.placement == "auto" else settings.placement
     placement, reason = choose_placement(opened, pixels, image_size, forced=forced)
-    console.print(
-        f"data: {opened.name}, {pixels.channels} channels of {pixels.depth}; normalisation {pixels.normalisation}"
-    )
-    console.print(f"data: in {placement}: {reason}")
+    kind = f"{pixels.channels} channels of {pixels.depth}; normalisation {pixels.normalisation}"
+    console.print(f"data: {opened.name}, {kind}", markup=False)
+    console.print(f"data: in {placement}: {reason}", markup=False)
     feed, usable = place(opened, pixels, image_size, recipe, augment, placement, settings)
     if settings.batch_size > usable:
         raise InputError(f"batch_size {settings.batch_size} is larger than the {usable} usable images: lower it")

@@ -31,7 +31,11 @@ def pictures_for_report(backbone: nn.Module, prepared: Prepared, device: torch.d
         [images for _, images in Pictures(prepared.source, prepared.pixels, prepared.image_size, kept).chunks()]
     )
     arrays = shown_views(shown[:SHOWN_VIEWS], prepared, device)
-    arrays |= {"map_xy": flatten_to_map(features), "map_thumbs": to_bytes(thumbnails(shown, THUMBNAIL)), "map_name": np.array("Y")}
+    arrays |= {
+        "map_xy": flatten_to_map(features),
+        "map_thumbs": to_bytes(thumbnails(shown, THUMBNAIL)),
+        "map_name": np.array([str(prepared.source.names[each]) for each in kept]),
+    }
     arrays |= neighbours(features, shown)
     if prepared.source.labels is not None:
         labels = prepared.source.labels[kept]
