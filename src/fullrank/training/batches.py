@@ -44,6 +44,7 @@ class Batches(Sampler[list[Draw]]):
         self.plan = plan
         self.start = start
         self.rank = rank
+        self.world_size = world_size
         self.rows = plan.batch_size // world_size
 
     def __len__(self) -> int:

@@ -53,6 +53,7 @@ class MemoryFeed:
 
     def loader(self, batches: Batches) -> DataLoader:
         """Batches of positions."""
+        self.augment.share = (batches.rank, batches.world_size)
         return ResumableLoader(Positions(len(self.images)), batch_sampler=batches, collate_fn=torch.tensor)
 
     def to(self, device: torch.device) -> None:
@@ -94,6 +95,7 @@ class WorkerFeed:
 
     def loader(self, batches: Batches) -> DataLoader:
         """Batches of uint8 crops, one (B, C, S, S) tensor a view."""
+        self.augment.share = (batches.rank, batches.world_size)
         return ResumableLoader(self.crops, batch_sampler=batches, **self.decoding())
 
     def decoding(self) -> dict[str, Any]:
@@ -139,6 +141,7 @@ class StreamFeed(WorkerFeed):
 
     def loader(self, batches: Batches) -> DataLoader:
         """Batches of uint8 crops from this process's share of the stream."""
+        self.augment.share = (batches.rank, batches.world_size)
         self.stream.for_rank(batches.rank, batches.world_size)
         self.stream.shuffle = SHUFFLE_BUFFER
         self.stream.epoch = batches.start  # a resumed run does not begin with the same pictures again

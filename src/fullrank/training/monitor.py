@@ -54,7 +54,7 @@ class Monitor(Callback):
         self.rows: list[dict[str, float]] = []
         self.warnings: list[dict[str, Any]] = []  # step and message
         self.latest: dict[str, float] = {}
-        self.seconds = 0.0  # spent measuring, for the share of the run that it costs
+        self.seconds = 0.0  # spent measuring collapse, for the share of the run that it costs
         self._recent: dict[str, deque[Tensor]] = {"Y": deque(), "Z": deque()}
         self._clock = (0, 0.0)
 
@@ -79,12 +79,13 @@ class Monitor(Callback):
         step = trainer.global_step
         if (batch_idx + 1) % trainer.accumulate_grad_batches or (step % self.every and step != module.total_steps):
             return
+        row = self._row(trainer, module, step)
         started = time.monotonic()
-        row = self._row(trainer, module, step) | self._collapse()
+        row |= self._collapse()
+        self.seconds += time.monotonic() - started
         if self.probe and (step % self.probe_every == 0 or step == module.total_steps):
             row["knn"] = self.probe(module)
         self._record(row, trainer)
-        self.seconds += time.monotonic() - started
         self._clock = (step, time.monotonic())
 
     def _remember(self, module: Adapter) -> None:

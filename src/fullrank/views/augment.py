@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from fullrank.errors import InputError
-from fullrank.views import colour
-from fullrank.views.colour import change_where
+from fullrank.views.colour import UNCHANGED, Jitter, Stored
 from fullrank.views.crop import FULL_SCALE, check_depth, draw_boxes, resized_crop
-from fullrank.views.filters import gaussian_blur, solarize
+from fullrank.views.filters import GaussianBlur, solarize
 from fullrank.views.recipe import Recipe, View
+from fullrank.views.subset import change_where
 
 # Values that are worked on together on a CPU: 0.8 MB with as much again for temporaries stay in its cache.
 CACHED_VALUES = 200_000
@@ -22,36 +23,73 @@ CACHED_VALUES = 200_000
 
 @dataclass(frozen=True)
 class Draws:
-    """The random choices of a batch for everything after the crop, on the CPU."""
+    """The random choices for everything after the crop; the tensors are on the CPU."""
 
-    flip: Bool[Tensor, " n"]
-    jitter: Bool[Tensor, " n"]
+    flip: list[bool]
     order: Int[Tensor, "n 4"]  # of brightness, contrast, saturation, hue
-    factors: Float[Tensor, "n 4"]  # three factors, and the shift of the hue in turns
+    factors: Float[Tensor, "n 4"]  # their three factors and shift of hue, or UNCHANGED
     grayscale: Bool[Tensor, " n"]
-    blur: Bool[Tensor, " n"]
+    blur: list[bool]
     sigma: Float[Tensor, " n"]
-    solarize: Bool[Tensor, " n"]
+    solarize: list[bool]
 
-    def __getitem__(self, part: slice) -> Draws:
+    def of(self, part: slice) -> Draws:
+        """The choices of some samples."""
         return Draws(*(getattr(self, field.name)[part] for field in fields(self)))
 
 
 def draw(view: View, n: int) -> Draws:
     """Draw the choices of n samples, each its own, from torch's default generator."""
-    strength = torch.tensor(view.jitter)
-    middle = torch.tensor([1.0, 1.0, 1.0, 0.0])
-    low = (middle - strength).clamp_min(torch.tensor([0.0, 0.0, 0.0, -0.5]))
+    strength, unchanged = torch.tensor(view.jitter), torch.tensor(UNCHANGED)
+    low = (unchanged - strength).clamp_min(torch.tensor([0.0, 0.0, 0.0, -0.5]))
+    factors = low + torch.rand(n, 4) * (unchanged + strength - low)
     return Draws(
-        flip=torch.rand(n) < view.flip,
-        jitter=torch.rand(n) < view.jitter_probability,
+        flip=(torch.rand(n) < view.flip).tolist(),
         order=torch.rand(n, 4).argsort(1),
-        factors=low + torch.rand(n, 4) * (middle + strength - low),
+        factors=torch.where(torch.rand(n, 1) < view.jitter_probability, factors, unchanged),
         grayscale=torch.rand(n) < view.grayscale,
-        blur=torch.rand(n) < view.blur,
+        blur=(torch.rand(n) < view.blur).tolist(),
         sigma=torch.empty(n).uniform_(*view.blur_sigma),
-        solarize=torch.rand(n) < view.solarize,
+        solarize=(torch.rand(n) < view.solarize).tolist(),
     )
+
+
+class Changes:
+    """One view's draws for a batch, ready to be applied to parts of it."""
+
+    def __init__(self, view: View, draws: Draws, channels: int, size: int, device: torch.device) -> None:
+        self.view, self.draws, self.size, self.device = view, draws, size, device
+        self.jitter = Jitter(draws.order, draws.factors, draws.grayscale, channels, device)
+        self.blur = GaussianBlur(draws.sigma[draws.blur], view.blur_kernel, size, device)
+
+    def flip(self, crops: Shaped[Tensor, "m c s s"], part: slice) -> Float[Tensor, "m c s s"]:
+        """Crops of any type, flipped where drawn, as float32."""
+        flipped = self.draws.flip[part]
+        if any(flipped):
+            crops = change_where(crops.clone(), flipped, lambda some, _: some.flip(-1))
+        return torch.empty(crops.shape, device=self.device).copy_(crops)
+
+    def crop(
+        self, images: Shaped[Tensor, "m c h w"], part: slice, boxes: Int[Tensor, "m 4"]
+    ) -> Float[Tensor, "m c s s"]:
+        """Images of any type cropped to their boxes, resized, flipped where drawn, as float32."""
+        flipped = torch.tensor(self.draws.flip[part])
+        crops = resized_crop(images.float(), boxes, flipped, self.size, self.view.interpolation)
+        return crops.clamp_(0, FULL_SCALE.get(images.dtype, 1))
+
+    def recolour(self, crops: Float[Tensor, "m c s s"], part: slice, scale: float) -> Stored:
+        """Jitter, grayscale, blur and solarize crops whose values times `scale` are in [0, 1]; uses them up."""
+        start = torch.full((len(crops), 1, 1, 1), scale, device=self.device)
+        x, factor, offset = self.jitter(Stored(crops, start, torch.zeros_like(start)), part)
+        before, blurred = sum(self.draws.blur[: part.start]), self.draws.blur[part]
+        place = slice(before, before + sum(blurred))
+        x = change_where(x, blurred, lambda some, _: self.blur(some, place))
+        if any(self.draws.solarize[part]):
+            threshold, top = (self.view.solarize_threshold - offset) / factor, (1 - 2 * offset) / factor
+            x = change_where(
+                x, self.draws.solarize[part], lambda some, rows: solarize(some, threshold[rows], top[rows])
+            )
+        return Stored(x, factor, offset)
 
 
 class Augment(nn.Module):
@@ -72,6 +110,9 @@ class Augment(nn.Module):
 
     mean: Tensor
     std: Tensor
+    # Which part of a larger batch is given, of how many equal ones: processes that share a batch then draw
+    # together what one process would draw alone.
+    share: tuple[int, int] = (0, 1)
 
     def __init__(self, recipe: Recipe, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -93,7 +134,8 @@ class Augment(nn.Module):
         """
         self._check(images)
         n, _, height, width = images.shape
-        boxes = [draw_boxes(view, n, height, width) for view in self.views]
+        part, parts = self._part(n), self.share[1]
+        boxes = [draw_boxes(view, n * parts, height, width)[part] for view in self.views]
         return [self._make(images, view, box) for view, box in zip(self.views, boxes, strict=True)]
 
     @torch.no_grad()
@@ -109,35 +151,26 @@ class Augment(nn.Module):
             self._check(batch)
         return [self._make(batch, view, None) for batch, view in zip(crops, self.views, strict=True)]
 
+    def _part(self, n: int) -> slice:
+        return slice(self.share[0] * n, (self.share[0] + 1) * n)
+
     def _make(
         self, images: Shaped[Tensor, "n c h w"], view: View, boxes: Int[Tensor, "n 4"] | None
     ) -> Float[Tensor, "n c s s"]:
         """One view of each image, cropped to its box, or whole where it has been cropped already."""
         n, c, *sides = images.shape
         size = view.size if boxes is not None else sides[0]
-        draws = draw(view, n)
-        output = torch.empty(n, c, size, size, device=images.device)
+        changes = Changes(view, draw(view, n * self.share[1]).of(self._part(n)), c, size, images.device)
+        output = _uninitialised((n, c, size, size), images.device)
         with torch.autocast(images.device.type, enabled=False):
             for part in _parts(images, max(size, *sides)):
-                flip = draws.flip[part]
                 if boxes is None:
-                    source = change_where(images[part].clone(), flip, lambda some: some.flip(-1))
-                    crops = _unit_range(source, output[part])
+                    crops = changes.flip(images[part], part)
                 else:
-                    source = _unit_range(images[part], torch.empty(images[part].shape, device=images.device))
-                    crops = resized_crop(source, boxes[part], flip, size, view.interpolation).clamp_(0, 1)
-                done = self._finish(crops, view, draws[part])
-                torch.sub(done, self.mean, out=output[part]).div_(self.std)
+                    crops = changes.crop(images[part], part, boxes[part])
+                x, scale, offset = changes.recolour(crops, part, 1 / FULL_SCALE.get(images.dtype, 1))
+                torch.mul(x, scale / self.std, out=output[part]).add_((offset - self.mean) / self.std)
         return output
-
-    def _finish(self, images: Float[Tensor, "n c s s"], view: View, draws: Draws) -> Float[Tensor, "n c s s"]:
-        """Everything between crop and normalisation; uses `images` up."""
-        order, factors, sigma = draws.order[draws.jitter], draws.factors[draws.jitter], draws.sigma[draws.blur]
-        images = change_where(images, draws.jitter, lambda some: colour.jitter(some, order, factors))
-        if images.shape[1] == 3:
-            images = change_where(images, draws.grayscale, colour.grayscale)
-        images = change_where(images, draws.blur, lambda some: gaussian_blur(some, sigma, view.blur_kernel))
-        return change_where(images, draws.solarize, lambda some: solarize(some, view.solarize_threshold))
 
     def _check(self, images: Shaped[Tensor, "n c h w"]) -> None:
         if images.shape[1] != len(self.mean):
@@ -153,7 +186,8 @@ def _parts(images: Shaped[Tensor, "n c h w"], side: int) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _unit_range(images: Shaped[Tensor, "n c h w"], out: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """The images as float32 in [0, 1], written to `out`."""
-    out.copy_(images)
-    return out.mul_(1 / FULL_SCALE[images.dtype]) if images.dtype in FULL_SCALE else out
+def _uninitialised(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """Uninitialised float32 memory. On a CPU NumPy's: it asks for huge pages, torch does not."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.empty(shape, np.float32))
+    return torch.empty(shape, device=device)

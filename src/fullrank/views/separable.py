@@ -18,20 +18,19 @@ class Block(NamedTuple):
 
 
 def apply_separable(
-    images: Float[Tensor, "n c h w"], rows: list[Block], columns: list[Block], size: int
+    images: Float[Tensor, "n c h w"], rows: list[Block], columns: list[Block], out: Float[Tensor, "n c s s"]
 ) -> Float[Tensor, "n c s s"]:
     """`rows @ image @ columns.T` for every channel, each sample with its own two matrices.
 
-    The blocks of either matrix cover its `size` outputs. All of it is batched matrix products.
+    The blocks of either matrix cover all its outputs. `out` may be the images themselves.
     """
-    n, c, h, w = images.shape
+    (n, c, h, w), size = images.shape, out.shape[-1]
     source = images.reshape(n, c * h, w)
     wide = images.new_empty(n, c * h, size)
     for made, used, weights in columns:
         torch.bmm(source[:, :, used], weights.mT, out=wide[:, :, made])
-    source = wide.view(n * c, h, size)
-    square = images.new_empty(n * c, size, size)
+    source, result = wide.view(n * c, h, size), out.view(n * c, size, size)
     for made, used, weights in rows:
         each = weights.unsqueeze(1).expand(-1, c, -1, -1).reshape(n * c, *weights.shape[1:])
-        torch.bmm(each, source[:, used], out=square[:, made])
-    return square.view(n, c, size, size)
+        torch.bmm(each, source[:, used], out=result[:, made])
+    return out
