@@ -6,7 +6,7 @@ Nothing heavy is imported until a command runs, so that `fullrank --help` answer
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from fullrank.data.source import Source
     from fullrank.runs.folder import Run
 
-    Data = str | Path | ndarray | Source
-    Vectors = str | Path | ndarray
-    Trained = str | Path | Run
+    Data: TypeAlias = str | Path | ndarray | Source
+    Trained: TypeAlias = str | Path | Run
 else:  # what can stand on a command line
-    Data = Vectors = Trained = str
+    Data = Trained = str
     Run = SourceCheck = Verdict = Any
 
 

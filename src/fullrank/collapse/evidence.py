@@ -11,23 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from fullrank.collapse import measures
+from fullrank.collapse import limits, measures
 from fullrank.collapse.statistics import PairedStatistics, Statistics
-
-# What counts as what. The limits that decide the verdict are in `verdict`.
-DEAD_STD = 1e-3  # of the root mean square std: such a dimension adds a millionth of an average one to any distance
-COPY_CORRELATION = 0.999  # two dimensions of independent content reach it only when very few vectors move them
-COPY_SUPPORT = 8  # vectors that must move a dimension before its correlations mean anything
-EMPTY = 1e-10  # of the largest variance: above float32 rounding, below the smallest of a square Gaussian matrix
-SMALL_RANK = 8  # possible rank below which chance makes any spectrum, and a floor cannot be told from its tail
-FLOOR_DROP = 10.0  # from one eigenvalue to the next; trained healthy embeddings reach 4.3, power laws 2^alpha
-FLOOR_FLATNESS = 12.0  # largest over median eigenvalue behind the drop: noise has 6 at most (square matrix), twice that
-CLIFF_DROP = 50.0  # a drop after which it does not matter whether the rest is flat
-FLOOR_SHARE = 0.05  # of the variance: a floor that holds more is part of the picture and not noise below it
-CLUSTER_RADIUS = 0.2  # of the root mean square distance of two vectors: links between members of one cluster
-CLUSTER_SHARE = 0.95  # of the variance that lies between the centres of tight clusters
-CLUSTER_SIZE = 8  # mean number of sampled vectors a cluster; below, near neighbours are no cluster
-SAME_RADIUS = 1e-3  # of the root mean square distance: two vectors nearer than this are the same point
 
 
 @dataclass(frozen=True)
@@ -108,16 +93,16 @@ class Evidence:
         """The noise floor below the first few directions, if the spectrum has one.
 
         A floor must be more than half of the spectrum, hold little of the variance, and begin with a fall that no
-        smooth spectrum has: see FLOOR_DROP, FLOOR_FLATNESS and CLIFF_DROP.
+        smooth spectrum has: see `limits`.
         """
-        half = self.possible // 2 if self.possible >= SMALL_RANK else 0
+        half = self.possible // 2 if self.possible >= limits.SMALL_RANK else 0
         drops = self.shares[:half] / self.shares[1 : half + 1].clamp(min=1e-300)
         for index in drops.argsort(descending=True).tolist():
             rest, drop = self.shares[index + 1 :], float(drops[index])
-            if drop < FLOOR_DROP:
+            if drop < limits.FLOOR_DROP:
                 return None
-            flat = bool(rest[0] <= FLOOR_FLATNESS * rest.median())
-            if rest.sum() <= FLOOR_SHARE and (flat or drop >= CLIFF_DROP):
+            flat = bool(rest[0] <= limits.FLOOR_FLATNESS * rest.median())
+            if rest.sum() <= limits.FLOOR_SHARE and (flat or drop >= limits.CLIFF_DROP):
                 return Floor(index + 1, drop, float(rest.sum()))
         return None
 
@@ -126,7 +111,7 @@ class Evidence:
         """Directions above the noise floor; without one, those that are not numerically empty."""
         if self.floor:
             return self.floor.kept
-        return int((self.shares > EMPTY * self.shares[0]).sum())
+        return int((self.shares > limits.EMPTY * self.shares[0]).sum())
 
     def directions(self, share: float) -> int:
         """The fewest principal directions that hold this share of the variance."""
@@ -137,16 +122,17 @@ class Evidence:
     @cached_property
     def dead(self) -> Bool[Tensor, " d"]:
         """Dimensions that hardly vary beside the others."""
-        return self.std <= DEAD_STD * self.spread / math.sqrt(self.width)
+        return self.std <= limits.DEAD_STD * self.spread / math.sqrt(self.width)
 
     @cached_property
     def _correlations(self) -> tuple[float, Bool[Tensor, " d"]]:
         """Mean absolute correlation, and the dimensions that copy an earlier one, in one pass."""
         columns, moving = measures.standardised(self.statistics), ~measures.constant_dimensions(self.statistics)
-        total, copies = columns.new_zeros(()), columns.new_zeros(columns.shape[1], dtype=torch.bool)
+        total, copies, alive = columns.new_zeros(()), torch.zeros_like(moving[moving]), ~self.dead[moving]
         for start, strip in measures.correlation_blocks(columns):
             total += strip.abs_().sum()
-            copies |= (strip > COPY_CORRELATION).triu(diagonal=start + 1).any(dim=0)
+            twins = (strip > limits.COPY_CORRELATION) & alive[start : start + len(strip), None]
+            copies |= twins.triu(diagonal=start + 1).any(dim=0)
         copied = torch.zeros_like(moving)
         copied[moving] = copies
         return float(measures.mean_off_diagonal(total, columns.shape[1])), copied & ~self.dead & self._supported
@@ -156,7 +142,7 @@ class Evidence:
         """Dimensions that enough sampled vectors move: two sparse ones may share their only active vector by chance."""
         rows = self.statistics.sample_rows
         squares = (rows - rows.mean(dim=0)).square()
-        return squares.sum(dim=0).square() >= COPY_SUPPORT * squares.square().sum(dim=0)
+        return squares.sum(dim=0).square() >= limits.COPY_SUPPORT * squares.square().sum(dim=0)
 
     @property
     def absolute_correlation(self) -> float:
@@ -182,24 +168,30 @@ class Evidence:
     def same(self) -> float:
         """Share of the pairs of sampled vectors that are the same point."""
         size = len(self.distances)
-        return float(((self.distances < SAME_RADIUS).sum() - size) / max(size * (size - 1), 1))
+        return float(((self.distances < limits.SAME_RADIUS).sum() - size) / max(size * (size - 1), 1))
 
     @cached_property
     def clusters(self) -> Clusters | None:
         """Tight groups that hold nearly all of the variance between them, found by single linkage on the sample."""
         from sklearn.cluster import DBSCAN  # slow to import, and training never comes here
 
-        labels = DBSCAN(CLUSTER_RADIUS, min_samples=1, metric="precomputed").fit_predict(self.distances.cpu().numpy())
+        labels = DBSCAN(limits.CLUSTER_RADIUS, min_samples=1, metric="precomputed").fit_predict(
+            self.distances.cpu().numpy()
+        )
         group = torch.from_numpy(labels)
         sizes = group.bincount().to(self.distances)
         count = int((sizes > 1).sum())
-        if count < 2 or count * CLUSTER_SIZE > len(labels) or sizes[sizes > 1].sum() < CLUSTER_SHARE * len(labels):
+        if (
+            count < 2
+            or count * limits.CLUSTER_SIZE > len(labels)
+            or sizes[sizes > 1].sum() < limits.CLUSTER_SHARE * len(labels)
+        ):
             return None
         member = functional.one_hot(group).to(self.distances)  # (m, groups)
         # the squared deviations from a centre sum to the squared distances of all ordered pairs over twice the size
         within = ((self.distances.square() @ member) * member).sum(dim=0) / (2 * sizes)
         share = 1 - float(within.sum() / (self.distances.square().sum() / (2 * len(labels))))
-        return Clusters(count, share) if share >= CLUSTER_SHARE else None
+        return Clusters(count, share) if share >= limits.CLUSTER_SHARE else None
 
     @cached_property
     def outlying(self) -> float:
@@ -213,7 +205,7 @@ class Evidence:
         """Every measure by name, finite and ready for JSON."""
         uncentred, variances = measures.singular_values(self.statistics, centred=False), self.singular.square()
         units = functional.normalize(self.statistics.sample_rows, dim=1)
-        found: dict[str, Tensor | float] = {
+        found: dict[str, Tensor | float | int] = {
             "n": self.count,
             "d": self.width,
             "possible_rank": self.possible,
@@ -241,8 +233,8 @@ class Evidence:
         found |= self._optional()
         return {name: float(value) for name, value in found.items() if math.isfinite(value)}
 
-    def _optional(self) -> dict[str, Tensor | float]:
-        found: dict[str, Tensor | float] = {}
+    def _optional(self) -> dict[str, Tensor | float | int]:
+        found: dict[str, Tensor | float | int] = {}
         if self.alive > 2:
             last = min(100, self.alive)
             fit = measures.power_law(self.shares, first=10 if last >= 20 else 0, last=last)

@@ -10,15 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fullrank.collapse import limits
 from fullrank.collapse.measures import entropy_rank
 from fullrank.collapse.remedies import Settings, hold_apart, keep_different, precision, slower
 
 ROWS = 512  # vectors looked at: the effective rank of a batch costs ROWS^2 d
 COLUMNS = 512  # dimensions whose correlations are averaged: 130,000 pairs estimate the mean well
-
-SHRUNK = 0.25  # of the std at the first measurement: healthy runs stay above 0.85 of it, collapsing ones pass 0.1
-CORRELATED = 0.5  # mean absolute correlation: healthy runs stay below 0.3, without covariance term it passes 0.8
-RANK_LOST = 0.1  # of the highest effective rank of the run: healthy runs keep 0.3 and more, collapsing ones pass 0.07
 
 Measurement = Mapping[str, Any]
 
@@ -46,11 +43,11 @@ def live_measures(vectors: Float[Tensor, "n d"]) -> dict[str, float]:
 
 def _correlation(centred: Float[Tensor, "n d"]) -> float:
     step = -(-centred.shape[1] // COLUMNS)
-    columns = centred[:, ::step].to(torch.float32)
+    columns = centred[:, ::step]
     norms = columns.norm(dim=0)
     columns = (columns / norms)[:, norms > 0]
-    width = columns.shape[1]
-    return float(((columns.T @ columns).abs().sum() - width) / max(width * (width - 1), 1))
+    table = (columns.T @ columns).abs_().fill_diagonal_(0)
+    return float(table.sum() / max(len(table) * (len(table) - 1), 1))
 
 
 def warn(history: Sequence[Measurement], settings: Settings) -> list[str]:
@@ -98,7 +95,7 @@ def _shrinking(history: Sequence[Measurement], name: str, settings: Settings) ->
     if math.isnan(now):
         return f"{name} holds NaN or infinite values at step {step}: {slower(settings)}.{precision(settings)}"
     first_step, first = _values(history, f"{name}_std")[0]
-    if now >= SHRUNK * first:
+    if now >= limits.SHRINKING * first:
         return None
     return (
         f"{name} shrinks: its mean standard deviation is {now:.2g} at step {step}, {first:.2g} at step {first_step}. "
@@ -108,7 +105,7 @@ def _shrinking(history: Sequence[Measurement], name: str, settings: Settings) ->
 
 def _correlating(history: Sequence[Measurement], name: str, settings: Settings) -> str | None:
     newest = _newest(history, f"{name}_correlation")
-    if newest is None or not newest[1] >= CORRELATED:
+    if newest is None or not newest[1] >= limits.REPEATING:
         return None
     return (
         f"the dimensions of {name} repeat one another: mean absolute correlation {newest[1]:.2f} at step {newest[0]}. "
@@ -121,7 +118,7 @@ def _narrowing(history: Sequence[Measurement], name: str, settings: Settings) ->
     if newest is None:
         return None
     best = max(value for _, value in _values(history, f"{name}_effective_rank"))
-    if not newest[1] < RANK_LOST * best:
+    if not newest[1] < limits.RANK_LOST * best:
         return None
     return (
         f"{name} loses its directions: effective rank {newest[1]:.3g} at step {newest[0]}, {best:.3g} at its best. "

@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from fullrank.collapse import limits
 from fullrank.collapse.evidence import Evidence
 from fullrank.collapse.rules import Name, percent, shape
-
-FAR_OFFSET = 0.1  # variance share below which cosine similarities show the mean and little else
-MANY = 32  # directions or vectors from which a share of them means something
-NARROW = 0.1  # of the possible rank holds 95 % of the variance: worth a remark
-ONE_DIRECTION = 0.5  # of the variance along a single direction: worth a remark
-UNRELATED = 0.1  # agreement of two views below which they share nothing worth training on
-IDENTICAL = 1e-9  # disagreement below which two views are the same numbers
-OUTLYING = 0.5  # of the variance, in the farthest hundredth of the vectors
-SMALL_STD = 0.1  # mean std below which an unknown scale is worth a remark
 
 
 def remarks(seen: Evidence, verdict: Name) -> list[str]:
@@ -24,17 +16,17 @@ def remarks(seen: Evidence, verdict: Name) -> list[str]:
 
 
 def _disagreement(seen: Evidence) -> str | None:
-    if seen.pairs is None or seen.pairs.agreement >= UNRELATED:
+    if seen.pairs is None or seen.pairs.agreement >= limits.UNRELATED:
         return None
     return (
-        f"the two views of a sample share {percent(max(seen.pairs.agreement, 0))} of their variance, no more than "
+        f"the two views of a sample share {percent(max(seen.pairs.agreement, 0.0))} of their variance, no more than "
         "views of different samples: what varies is noise. Weaken the augmentations, train longer, or check that "
         "the rows of the two arrays belong together."
     )
 
 
 def _identical(seen: Evidence) -> str | None:
-    if seen.pairs is None or 1 - seen.pairs.agreement > IDENTICAL or seen.spread == 0:
+    if seen.pairs is None or 1 - seen.pairs.agreement > limits.IDENTICAL or seen.spread == 0:
         return None
     return (
         "the two views are the same vectors: the augmentations change nothing, or one array was given twice, so "
@@ -43,7 +35,7 @@ def _identical(seen: Evidence) -> str | None:
 
 
 def _outlying(seen: Evidence) -> str | None:
-    if seen.outlying <= OUTLYING or seen.count < MANY:
+    if seen.outlying <= limits.OUTLYING or seen.count < limits.MANY:
         return None
     return (
         f"the farthest hundredth of the vectors of {seen.name} holds {percent(seen.outlying)} of the variance: look at "
@@ -78,7 +70,7 @@ def _empty(seen: Evidence) -> str | None:
 
 def _narrow(seen: Evidence) -> str | None:
     used = seen.directions(0.95)
-    if used > NARROW * seen.possible or seen.possible < MANY:
+    if used > limits.NARROW * seen.possible or seen.possible < limits.MANY:
         return None
     return (
         f"95 % of the variance of {seen.name} lies in {used} of {seen.possible} possible directions, without an edge: "
@@ -88,13 +80,13 @@ def _narrow(seen: Evidence) -> str | None:
 
 def _one_direction(seen: Evidence) -> str | None:
     first = float(seen.shares[0])
-    if first < ONE_DIRECTION or seen.possible < MANY:
+    if first < limits.ONE_DIRECTION or seen.possible < limits.MANY:
         return None
     return f"one direction alone holds {percent(first)} of the variance of {seen.name}: standardise before comparing."
 
 
 def _far(seen: Evidence) -> str | None:
-    if seen.variance_share >= FAR_OFFSET or seen.variance_share == 0:
+    if seen.variance_share >= limits.FAR_OFFSET or seen.variance_share == 0:
         return None
     ratio = seen.offset / seen.spread
     return (
@@ -106,7 +98,7 @@ def _far(seen: Evidence) -> str | None:
 def _small(seen: Evidence) -> str | None:
     std = float(seen.std.mean())
     unit = abs(seen.spread**2 + seen.offset**2 - 1) < 1e-3  # on the unit sphere the std is small by construction
-    if seen.target_std is not None or unit or not 0 < std < SMALL_STD:
+    if seen.target_std is not None or unit or not 0 < std < limits.SMALL_STD:
         return None
     return (
         f"the mean standard deviation of {shape(seen)} is {std:.2g}. Every verdict but this one ignores the scale: if "

@@ -58,15 +58,17 @@ def _term(settings: Settings, name: str) -> str:
         both = " and the covariance coefficient to 1" if name == "variance" and settings.get("covariance") == 0 else ""
         return f"the {name} coefficient is 0, so {MISSING[name]}: set it to {published}{both}"
     if weight >= published:
-        return f"the {name} coefficient, {weight:g}, should be enough: change the rest first, then raise it"
+        return f"only if that does not help raise the {name} coefficient, as {weight:g} should be enough"
     return f"raise the {name} coefficient, now {weight:g} (VICReg: {published})"
 
 
 def _with_the_rest(settings: Settings, name: str, first: str) -> str:
-    """A term that is switched off explains everything: no other advice then."""
-    if settings.get(name) == 0:
+    """A term that is switched off explains everything; one at full strength is the last thing to change."""
+    weight = settings.get(name)
+    if weight == 0:
         return f"{first}."
-    return f"{first}; {slower(settings)}.{precision(settings)}"
+    steps = (slower(settings), first) if weight is not None and weight >= PUBLISHED[name] else (first, slower(settings))
+    return f"{'; '.join(steps)}.{precision(settings)}"
 
 
 def slower(settings: Settings) -> str:
@@ -109,8 +111,8 @@ def _clusters(settings: Settings) -> str:
 
 def _dead(settings: Settings) -> str:
     return (
-        "units that never fire again come from steps that are too long: put batch norm before the ReLU, use less weight "
-        f"decay; {hold_apart(settings)}"
+        "units that never fire again come from steps that are too long: put batch norm before the ReLU, use less "
+        f"weight decay; {hold_apart(settings)}"
     )
 
 

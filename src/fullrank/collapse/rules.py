@@ -1,4 +1,4 @@
-"""The rules: from evidence to a finding. Every limit that decides a verdict stands here, with its reason."""
+"""The rules, in order: from evidence to the finding of the first that applies. Their limits are in `limits`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from fullrank.collapse.evidence import SMALL_RANK, Evidence
+from fullrank.collapse import limits
+from fullrank.collapse.evidence import Evidence
 from fullrank.collapse.remedies import Cause
 
 Name = Literal["healthy", "dimensional collapse", "complete collapse"]
 SEVERITY: tuple[Name, ...] = ("healthy", "dimensional collapse", "complete collapse")
-
-# The limits, in one place. "Trained" refers to the runs listed in docs/collapse.md.
-POINT_SHARE = 1e-5  # of the mean squared length that varies: spread = 0.3 % of the offset, between an offset of 100
-# standard deviations (1e-4), which any centring undoes, and a point with noise of 0.1 % (1e-6)
-ROUNDING = 1e-9  # of the length of the mean: vectors nearer to it are equal up to float64 rounding
-SHRUNK = 0.1  # of the std that the loss asks for: trained healthy embeddings have 0.4 and more, collapsed ones 0.006
-ONE_POINT_PAIRS = 0.8  # of all pairs are equal when 90 % of the vectors are one point
-FEW_DIRECTIONS = 10  # hold 95 % of the variance: 16 and more in trained healthy embeddings, 1 to 8 in collapsed ones
-FEW_SHARE = 0.125  # of the possible rank, for embeddings so narrow that ten directions are many
-ALIVE_SHARE = 0.5  # of the possible rank, or of the dimensions, below which most of the embedding is empty
-CORRELATED = 0.5  # mean absolute correlation that makes copied dimensions the cause: 0.3 at most in healthy ones
-FEW_CLUSTERS = 0.25  # of the possible rank: more tight clusters than this may be duplicates in the data
 
 
 @dataclass(frozen=True)
@@ -60,6 +49,8 @@ def shape(seen: Evidence) -> str:
 def percent(share: float) -> str:
     """A share in words; one near 100 % keeps the digits that differ."""
     percent = 100 * share
+    if 0 < percent < 1e-6:
+        return "less than 0.000001 %"
     if 99.95 <= percent < 100:
         return f"{percent:.6g} %"
     return f"{percent:.3g} %"
@@ -72,20 +63,20 @@ def _zeros(seen: Evidence) -> Finding | None:
 
 
 def _point(seen: Evidence) -> Finding | None:
-    if seen.variance_share >= POINT_SHARE:
+    if seen.variance_share >= limits.POINT_SHARE:
         return None
     ratio = seen.spread / seen.offset
     equal = f"all vectors of {shape(seen)} are the same."
     nearly = (
         f"all vectors of {shape(seen)} are nearly the same: they differ from their mean by {percent(ratio)} of its "
-        f"length, where {percent(POINT_SHARE**0.5)} is the least of a living embedding; a rank or a centred spectrum "
-        "only shows the shape of what is left."
+        f"length, where {percent(limits.POINT_SHARE**0.5)} is the least of a living embedding; a rank or a centred "
+        "spectrum only shows the shape of what is left."
     )
-    return Finding("complete collapse", "point", equal if ratio < ROUNDING else nearly)
+    return Finding("complete collapse", "point", equal if ratio < limits.ROUNDING else nearly)
 
 
 def _shrunk(seen: Evidence) -> Finding | None:
-    if seen.target_std is None or float(seen.std.mean()) >= SHRUNK * seen.target_std:
+    if seen.target_std is None or float(seen.std.mean()) >= limits.SHRUNK * seen.target_std:
         return None
     return Finding(
         "complete collapse",
@@ -97,7 +88,7 @@ def _shrunk(seen: Evidence) -> Finding | None:
 
 
 def _one_point(seen: Evidence) -> Finding | None:
-    if seen.same < ONE_POINT_PAIRS:
+    if seen.same < limits.ONE_POINT_PAIRS:
         return None
     return Finding(
         "complete collapse",
@@ -109,7 +100,7 @@ def _one_point(seen: Evidence) -> Finding | None:
 
 def _clusters(seen: Evidence) -> Finding | None:
     found = seen.clusters
-    if found is None or found.count - 1 > FEW_CLUSTERS * seen.possible:
+    if found is None or found.count - 1 > limits.FEW_CLUSTERS * seen.possible:
         return None
     return Finding(
         "dimensional collapse",
@@ -120,7 +111,7 @@ def _clusters(seen: Evidence) -> Finding | None:
 
 
 def _copies(seen: Evidence, otherwise: Cause) -> Cause:
-    return "copies" if seen.absolute_correlation >= CORRELATED else otherwise
+    return "copies" if seen.absolute_correlation >= limits.CORRELATED else otherwise
 
 
 def _floor(seen: Evidence) -> Finding | None:
@@ -137,11 +128,11 @@ def _floor(seen: Evidence) -> Finding | None:
 
 
 def _times(drop: float) -> str:
-    return f"{drop:.2g}-fold" if drop < 1e6 else "by more than a million"
+    return f"{drop:.2g}-fold" if drop < 1e6 else "more than a millionfold"
 
 
 def _empty(seen: Evidence) -> Finding | None:
-    if seen.alive >= ALIVE_SHARE * seen.possible:
+    if seen.alive >= limits.ALIVE_SHARE * seen.possible:
         return None
     return Finding(
         "dimensional collapse",
@@ -152,7 +143,7 @@ def _empty(seen: Evidence) -> Finding | None:
 
 def _few(seen: Evidence) -> Finding | None:
     used = seen.directions(0.95)
-    if seen.possible < SMALL_RANK or used > min(FEW_DIRECTIONS, FEW_SHARE * seen.possible):
+    if used > min(limits.FEW_DIRECTIONS, limits.FEW_SHARE * seen.possible):
         return None
     return Finding(
         "dimensional collapse",
@@ -164,7 +155,7 @@ def _few(seen: Evidence) -> Finding | None:
 
 def _dead(seen: Evidence) -> Finding | None:
     dead, copied = int(seen.dead.sum()), int(seen.copied.sum())
-    if dead + copied <= (1 - ALIVE_SHARE) * seen.width:
+    if dead + copied <= (1 - limits.ALIVE_SHARE) * seen.width:
         return None
     return Finding(
         "dimensional collapse",

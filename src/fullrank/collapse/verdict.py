@@ -85,7 +85,7 @@ def _verdict(views: list[Evidence], name: str, settings: Mapping[str, Any]) -> V
     for view in views:
         if view.count < 2:
             raise InputError(
-                f"{view.name}: {view.count} vector given, at least 2 expected: collapse is in their spread"
+                f"{view.name}: {view.count} vectors given, at least 2 expected: collapse is in their spread"
             )
     findings = [judge(view) for view in views]
     worst = max(findings, key=lambda finding: SEVERITY.index(finding.verdict))

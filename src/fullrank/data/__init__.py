@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,9 +15,11 @@ from fullrank.errors import InputError, unknown
 if TYPE_CHECKING:
     from fullrank.data.streams import Stream
 
-__all__ = ["Source", "UnreadableImage", "open_source"]
+__all__ = ["Source", "UnreadableImage", "open_pictures", "open_source"]
 
 NAMES = ("shapes", "digits")
+FROM_STREAM = 10_000
+"""Pictures of a stream that stand for all of it where pictures are read at random."""
 PREFIXES = ("torchvision", "hf", "wds")
 KINDS = "a folder, .zip, .tar, .tar.gz, .tar.xz, .npy, .npz, shapes, digits, torchvision:NAME, hf:NAME or wds:SHARDS"
 
@@ -54,6 +56,12 @@ def open_source(
     if include is not None and not hasattr(source, "ignored"):
         raise InputError(f"include chooses files of a folder or an archive; {data} is neither")
     return source
+
+
+def open_pictures(data: Any, split: str | None = None, include: str | None = None) -> Source:
+    """As `open_source`, for those who read at random: of a stream, its first pictures."""
+    opened = open_source(data, split, include)
+    return opened if isinstance(opened, Source) else opened.first(FROM_STREAM)
 
 
 def _open_named(text: str, split: str | None) -> Source | Stream | None:

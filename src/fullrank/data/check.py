@@ -103,7 +103,7 @@ def check_source(
 
     Args:
         source: the set; of a stream, the first pictures are looked at.
-        sample: up to so many pictures, all of a smaller set, else drawn at random with a fixed seed.
+        sample: up to so many pictures, drawn at random with a fixed seed; all of a smaller set.
         seconds: looking stops after this time; `looked_at` says how far it came.
         batch_size: of the planned run, which must not be larger than the set.
     """
@@ -138,18 +138,19 @@ def _look(check: SourceCheck, source: Source, sample: int, seconds: float) -> No
         except UnreadableImage as error:
             check.unreadable.append((error.name, error.reason))
             continue
-        seen.add(check, source.names[index], image, mode)
+        seen.add(source.names[index], image, mode)
         if measured.images < SAMPLE:
             measured.add(source.names[index], image)
             kept.append((source.names[index], image.reshape(-1, image.shape[-1])[:: image.size // 30_000 + 1].copy()))
-    check.sizes, check.modes, check.channels = seen.sizes(), dict(seen.modes.most_common()), dict(seen.channels)
+    seen.report(check)
+    check.unreadable.sort()
     if measured.images:
         try:
             check.pixels = measured.pixels()
         except InputError as error:
             check.problems.append(str(error))
     if check.pixels:
-        check.faint = [name for name, values in kept if _is_faint(check.pixels, values)]
+        check.faint = sorted(name for name, values in kept if _is_faint(check.pixels, values))
 
 
 class _Seen:
@@ -159,23 +160,26 @@ class _Seen:
         self.modes: Counter[str] = Counter()
         self.channels: Counter[int] = Counter()
         self._sizes: Counter[tuple[int, int]] = Counter()
-        self._by_pixels: dict[bytes, str] = {}
+        self.constant: list[str] = []
+        self._by_pixels: dict[bytes, list[str]] = {}
 
-    def add(self, check: SourceCheck, name: str, image: np.ndarray, mode: str) -> None:
+    def add(self, name: str, image: np.ndarray, mode: str) -> None:
         self.modes[mode] += 1
         self.channels[image.shape[-1]] += 1
         self._sizes[image.shape[0], image.shape[1]] += 1
         digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, salt=_shape_salt(image)).digest()
-        first = self._by_pixels.setdefault(digest, name)
-        if first != name:
-            check.duplicates.append((name, first))
+        self._by_pixels.setdefault(digest, []).append(name)
         if (image == image[0, 0]).all():
-            check.constant.append(name)
+            self.constant.append(name)
 
-    def sizes(self) -> list[tuple[int, int]]:
-        """Smallest, median and largest, by area."""
+    def report(self, check: SourceCheck) -> None:
+        """Enter what was found."""
+        check.modes, check.channels = dict(self.modes.most_common()), dict(self.channels.most_common())
+        check.constant = sorted(self.constant)
+        alike = (sorted(names) for names in self._by_pixels.values() if len(names) > 1)
+        check.duplicates = sorted((name, names[0]) for names in alike for name in names[1:])
         ordered = sorted(self._sizes.elements(), key=lambda size: (size[0] * size[1], size))
-        return [ordered[0], ordered[len(ordered) // 2], ordered[-1]] if ordered else []
+        check.sizes = [ordered[0], ordered[len(ordered) // 2], ordered[-1]] if ordered else []
 
 
 def _shape_salt(image: np.ndarray) -> bytes:

@@ -86,7 +86,9 @@ class Shapes(Source):
         scenes, count = self._scenes, int(self._scenes.present[index].sum())
         hue = HUES[int(scenes.hue[index] * len(HUES)) % len(HUES)]
         ground = TEXTURES[scenes.texture[index]]
-        return f"{count} {hue} {FIGURES[scenes.shape[index]]}s on a ground of {ground}".replace("of plain", "one colour")
+        return f"{count} {hue} {FIGURES[scenes.shape[index]]}s on a ground of {ground}".replace(
+            "of plain", "one colour"
+        )
 
     def _held(self) -> bool:
         return len(self) * self.size**2 * 3 <= HELD

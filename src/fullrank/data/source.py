@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ class Source(ABC):
         labels: np.ndarray | None = None,
         classes: Sequence[str] = (),
         factors: Mapping[str, np.ndarray] | None = None,
-        factor_kinds: Mapping[str, str] | None = None,
+        factor_kinds: Mapping[str, Any] | None = None,
     ) -> None:
         if labels is not None and len(labels) != len(names):
             raise InputError(f"{name}: {len(labels)} labels for {len(names)} pictures; give one label for each picture")
@@ -52,7 +53,7 @@ class Source(ABC):
         self.labels = None if labels is None else np.asarray(labels, dtype=np.int64)
         self.classes = list(classes)
         self.factors = dict(factors or {})
-        self.factor_kinds = dict(factor_kinds or {})
+        self.factor_kinds: dict[str, Any] = dict(factor_kinds or {})
 
     def __len__(self) -> int:
         return len(self.names)

@@ -116,10 +116,8 @@ def measure_pixels(source: Source, sample: int = SAMPLE, seed: int = 0) -> Pixel
 
 
 def sampled_indices(count: int, sample: int, seed: int = 0) -> Iterator[int]:
-    """All numbers below `count` in order, or `sample` of them at random when there are more."""
-    if count <= sample:
-        return iter(range(count))
-    return map(int, np.random.default_rng(seed).choice(count, sample, replace=False))
+    """Up to `sample` numbers below `count` in random order, so that the first of them are a sample too."""
+    return map(int, np.random.default_rng(seed).permutation(count)[:sample])
 
 
 class PixelSample:

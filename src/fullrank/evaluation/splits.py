@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fullrank.data import open_source
+from fullrank.data import open_pictures
 from fullrank.data.source import Source
 from fullrank.errors import InputError
 
@@ -60,10 +60,10 @@ def labelled_parts(
 def judged_on(source: Source, data: Any, test_split: str | None) -> Source | None:
     """The part of the data that is set aside for judging, if it has one."""
     if test_split is not None:
-        return open_source(data, test_split)
+        return open_pictures(data, test_split)
     for name in TEST_NAMES:
         try:
-            other = open_source(data, name)
+            other = open_pictures(data, name)
         except InputError:
             continue
         if other.labels is not None and other.name != source.name:

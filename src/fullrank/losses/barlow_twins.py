@@ -15,7 +15,7 @@ from torch import Tensor
 from fullrank.distributed import all_reduce_sum, own_rows, world_size
 from fullrank.errors import unknown
 from fullrank.losses.inputs import Terms, first_derivative, on_embeddings
-from fullrank.losses.scatter import centre, centre_gathered, diagonal_of, squared_norm, take_diagonal
+from fullrank.losses.scatter import centre, centre_gathered, diagonal_of, take_diagonal
 
 REDUCTIONS = ("code", "paper")
 
@@ -61,7 +61,8 @@ def barlow_twins(
     through = _ThroughGram if n < x.shape[1] else _ThroughCorrelation
     added, degrees = (0.0, n - 1) if reduction == "paper" else (eps, n)
     on_diagonal, off_diagonal = through.apply(x, y, added, degrees)
-    on_diagonal, off_diagonal = scale * on_diagonal, scale * off_diagonal
+    if scale != 1:
+        on_diagonal, off_diagonal = scale * on_diagonal, scale * off_diagonal
     return {
         "loss": on_diagonal + redundancy * off_diagonal,
         "invariance": on_diagonal,
@@ -91,8 +92,8 @@ class _ThroughGram(torch.autograd.Function):
         share = _share(n)
         by_product = by_off_diagonal * (share / n)
         by_diagonal = (diagonal * (by_on_diagonal - by_off_diagonal) - by_on_diagonal).mul_(share)
-        by_x = _gradient_through_gram(a, scale_a, b, gram_b, diagonal, by_diagonal, by_product, ctx.degrees)
-        by_y = _gradient_through_gram(b, scale_b, a, gram_a, diagonal, by_diagonal, by_product, ctx.degrees)
+        by_x = _gradient_through_gram(a, scale_a, b, gram_b, by_diagonal, by_product, ctx.degrees)
+        by_y = _gradient_through_gram(b, scale_b, a, gram_a, by_diagonal, by_product, ctx.degrees)
         return by_x.to(ctx.dtypes[0]), by_y.to(ctx.dtypes[1]), None, None
 
 
@@ -105,22 +106,25 @@ class _ThroughCorrelation(torch.autograd.Function):
         (a, scale_a), (b, scale_b) = (_standardise_own(view, eps, degrees) for view in (x, y))
         correlation = all_reduce_sum(torch.mm(a.T, b)).div_(n)  # (d, d)
         diagonal = take_diagonal(correlation)
-        ctx.save_for_backward(a, b, scale_a, scale_b, correlation, diagonal)
+        squares = correlation.square()
+        along_a, along_b = squares.sum(1), squares.sum(0)  # (d,), off the diagonal
+        ctx.save_for_backward(a, b, scale_a, scale_b, along_a, along_b, correlation, diagonal)
         ctx.n, ctx.degrees, ctx.dtypes = n, degrees, (x.dtype, y.dtype)
-        return (diagonal - 1).square().sum(), squared_norm(correlation)
+        return (diagonal - 1).square().sum(), along_a.sum()
 
     @staticmethod
     @first_derivative
     def backward(ctx: Any, by_on_diagonal: Tensor, by_off_diagonal: Tensor) -> tuple[Any, ...]:
-        a, b, scale_a, scale_b, correlation, diagonal = ctx.saved_tensors
+        a, b, scale_a, scale_b, along_a, along_b, correlation, diagonal = ctx.saved_tensors
         share = _share(ctx.n)
-        by_diagonal = (by_on_diagonal * share) * (diagonal - 1)
-        matrix = correlation * (by_off_diagonal * share)  # the gradient in C over n
-        along = correlation * matrix  # its diagonal is zero here
+        by_product = by_off_diagonal * share
+        by_diagonal = (diagonal - 1) * (by_on_diagonal * share)
+        matrix = correlation * by_product  # the gradient in C over n
         diagonal_of(matrix).copy_(by_diagonal)
-        factor, common = ctx.n / ctx.degrees, by_diagonal * diagonal
-        by_x = _before_standardising(torch.mm(b, matrix.T), a, (along.sum(1) + common) * factor, scale_a)
-        by_y = _before_standardising(torch.mm(a, matrix), b, (along.sum(0) + common) * factor, scale_b)
+        common, factor = by_diagonal * diagonal, ctx.n / ctx.degrees
+        along_a, along_b = ((along * by_product + common) * factor for along in (along_a, along_b))
+        by_x = _before_standardising(torch.mm(b, matrix.T), a, along_a, scale_a)
+        by_y = _before_standardising(torch.mm(a, matrix), b, along_b, scale_b)
         return by_x.to(ctx.dtypes[0]), by_y.to(ctx.dtypes[1]), None, None
 
 
@@ -148,16 +152,14 @@ def _gradient_through_gram(
     scale: Float[Tensor, " d"],
     other: Float[Tensor, "n d"],
     other_gram: Float[Tensor, "b n"],
-    diagonal: Float[Tensor, " d"],
     by_diagonal: Float[Tensor, " d"],
     by_product: Float[Tensor, ""],
     degrees: int,
 ) -> Float[Tensor, "b d"]:
     own = own_rows(rows)
-    by_rows = torch.mm(other_gram * by_product, rows)  # (b, d), this process's rows
-    along = all_reduce_sum((own * by_rows).sum(0)) + by_diagonal * diagonal * len(rows)
-    by_rows.addcmul_(own_rows(other), by_diagonal)
-    return _before_standardising(by_rows, own, along / degrees, scale)
+    by_rows = torch.mm(other_gram * by_product, rows).addcmul_(own_rows(other), by_diagonal)
+    along = all_reduce_sum((own * by_rows).sum(0)).div_(degrees)
+    return _before_standardising(by_rows, own, along, scale)
 
 
 def _before_standardising(

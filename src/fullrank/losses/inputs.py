@@ -6,7 +6,7 @@ import contextlib
 import functools
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec
 
 import torch
@@ -22,7 +22,7 @@ P = ParamSpec("P")
 def on_embeddings(function: Callable[P, Terms]) -> Callable[P, Terms]:
     """Decorator of a loss: its positional arguments must be usable embeddings, its `loss` must be finite.
 
-    The loss runs outside autocast. Whether the numbers are finite is read off the result, which costs one
+    The loss runs in full precision. Whether the numbers are finite is read off the result, which costs one
     scalar instead of a pass over the embeddings; compiled code skips it, since the branch would split the graph.
     """
     parameters = inspect.signature(function).parameters.values()
@@ -32,11 +32,13 @@ def on_embeddings(function: Callable[P, Terms]) -> Callable[P, Terms]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> Terms:
         given = dict(zip(names, args, strict=False))
         given.update((name, kwargs[name]) for name in names if name in kwargs)
+        if len(given) < len(names):
+            return function(*args, **kwargs)  # Python's own error
         for name, embedding in given.items():
             _check(f"{function.__name__}: {name}", embedding)
         embeddings: dict[str, Tensor] = given  # type: ignore[assignment]
         _check_same_shape(function.__name__, embeddings)
-        with without_autocast(next(iter(embeddings.values()))):
+        with full_precision(next(iter(embeddings.values()))):
             terms = function(*args, **kwargs)
         if not torch.compiler.is_compiling() and not math.isfinite(terms["loss"].item()):
             raise _not_finite(function.__name__, terms["loss"], embeddings)
@@ -46,7 +48,7 @@ def on_embeddings(function: Callable[P, Terms]) -> Callable[P, Terms]:
 
 
 def first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorator of the backward pass of a function: outside autocast, and refused where autograd records it.
+    """Decorator of the backward pass of a function: in full precision, and refused where autograd records it.
 
     What is saved for it are constants to autograd, so a second derivative would be silently incomplete.
     """
@@ -55,19 +57,49 @@ def first_derivative(backward: Callable[..., Any]) -> Callable[..., Any]:
     def guarded(ctx: Any, *gradients: Tensor) -> Any:
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():
             raise InputError("this loss has first derivatives only: call backward without create_graph=True")
-        with torch.no_grad(), without_autocast(gradients[0]):
+        with torch.no_grad(), full_precision(gradients[0]):
             return backward(ctx, *gradients)
 
     return guarded
 
 
-def without_autocast(like: Tensor) -> contextlib.AbstractContextManager[Any]:
-    """Autocast off on the device of `like`, for its products would round the statistics to half precision."""
+def full_precision(like: Tensor) -> contextlib.AbstractContextManager[Any]:
+    """Autocast off on the device of `like`, and no TF32 or bfloat16 inside the products of float32.
+
+    Rounded products would be rounded statistics, and where n < d they are also subtracted from each other.
+    Compiled code keeps the program's setting of TF32, which a graph cannot change.
+    """
     kind = like.device.type
-    # Compiled code may be run under autocast after being traced without.
-    if torch.is_autocast_enabled(kind) or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():
         return torch.autocast(kind, enabled=False)
+    reduced = any(getattr(backend, attribute) in ("tf32", "bf16", True) for backend, attribute, _ in _PRODUCTS)
+    if reduced or torch.is_autocast_enabled(kind):
+        return _full_precision(kind)
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _full_precision(kind: str) -> Iterator[None]:
+    before = [getattr(backend, attribute) for backend, attribute, _ in _PRODUCTS]
+    for backend, attribute, exact in _PRODUCTS:
+        setattr(backend, attribute, exact)
+    try:
+        with torch.autocast(kind, enabled=False):
+            yield
+    finally:
+        for (backend, attribute, _), value in zip(_PRODUCTS, before, strict=True):
+            setattr(backend, attribute, value)
+
+
+# Where torch keeps the precision of float32 products, and the value that is float32.
+_PRODUCTS: tuple[tuple[Any, str, str | bool], ...]
+if hasattr(torch.backends.cuda.matmul, "fp32_precision"):
+    _PRODUCTS = (
+        (torch.backends.cuda.matmul, "fp32_precision", "ieee"),
+        (torch.backends.mkldnn.matmul, "fp32_precision", "ieee"),  # type: ignore[attr-defined]
+    )
+else:  # torch before 2.9
+    _PRODUCTS = ((torch.backends.cuda.matmul, "allow_tf32", False),)
 
 
 def at_least_float32(z: Tensor) -> Tensor:

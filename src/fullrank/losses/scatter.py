@@ -48,24 +48,23 @@ def scatter(z: Float[Tensor, "b d"]) -> Scatter:
     return Scatter(centred, matrix, diagonal, squared_norm(matrix))
 
 
-def scatter_gradient(
+def add_scatter_gradient(
+    total: Float[Tensor, "b d"],
     centred: Float[Tensor, "rows d"],
     product: Float[Tensor, "p q"],
     columns: Float[Tensor, " d"],
     by_product: Float[Tensor, ""],
-    added: Float[Tensor, "#b #d"],
-    sign: int,
-) -> Float[Tensor, "b d"]:
-    """`sign * added` + `by_product` * (product with Zc) + Zc diag(`columns`), in this process's rows.
+) -> None:
+    """Add to `total`, in place, this process's rows of `by_product` * (`product` with Zc) + Zc diag(`columns`).
 
     It needs no centring: the columns of Zc sum to zero, so those of G Zc do too.
     """
     if product.shape[1] < centred.shape[1]:
-        scaled = torch.addcmul(added, own_rows(centred), columns, value=sign)
-        return scaled.addmm_(product * by_product, centred, beta=sign)
+        total.addcmul_(own_rows(centred), columns).addmm_(product * by_product, centred)
+        return
     matrix = product * by_product
     diagonal_of(matrix).copy_(columns)
-    return torch.addmm(added, centred, matrix, beta=sign)
+    total.addmm_(centred, matrix)
 
 
 def centre(z: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:

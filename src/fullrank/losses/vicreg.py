@@ -15,7 +15,7 @@ from torch import Tensor
 from fullrank.distributed import world_size
 from fullrank.errors import unknown
 from fullrank.losses.inputs import Terms, at_least_float32, first_derivative, on_embeddings
-from fullrank.losses.scatter import scatter, scatter_gradient, squared_norm
+from fullrank.losses.scatter import add_scatter_gradient, scatter, squared_norm
 
 REDUCTIONS = ("code", "paper", "pseudocode")
 
@@ -37,8 +37,8 @@ def vicreg(
         s(x, y) = mean_ik (x_ik - y_ik)^2          v(z) = mean_k max(0, gamma - sqrt(Var(z_k) + eps))
         c(z) = (1/d) sum_{k != l} C(z)_kl^2        Var, C unbiased: divided by n - 1
 
-    Costs O(n d min(n, d)) operations and memory for n d + min(n, d)^2 numbers, in float32 or better whatever the
-    precision of the inputs or of autocast. In data-parallel training n counts the rows of all processes and v
+    Takes O(n d min(n, d)) operations and O(n d + min(n, d)^2) memory, in float32 or better whatever the precision
+    of the inputs and of autocast. In data-parallel training n counts the rows of all processes and v
     and c are the same on each; s is the mean over the rows of this process, so its mean over processes is s.
 
     Args:
@@ -113,7 +113,8 @@ class _Terms(torch.autograd.Function):
         std = (variance + eps).sqrt_()
         difference = _difference(*views)
         ctx.save_for_backward(difference, variance, std, *(part for each in scatters for part in each[:2]))
-        ctx.n, ctx.gamma, ctx.dtypes = n, gamma, [view.dtype for view in views]
+        ctx.n, ctx.gamma = n, gamma
+        ctx.shape, ctx.dtypes = views[0].shape, [view.dtype for view in views]
         invariance = squared_norm(difference) / difference.numel()
         off_diagonal = torch.stack([each.off_diagonal for each in scatters]).sum()
         return invariance, (gamma - std).clamp_(min=0).sum() / d, off_diagonal / (d * (n - 1) ** 2)
@@ -128,13 +129,14 @@ class _Terms(torch.autograd.Function):
         columns = (std < ctx.gamma) * (by_variance * -share) / std
         if ctx.n < std.shape[1]:
             columns.addcmul_(variance, by_product, value=1 - ctx.n)
-        pull = difference * (by_invariance * (2 / difference.numel()))
-        gradients = [
-            scatter_gradient(centred, product, column, by_product, pull, sign).to(dtype)
-            for centred, product, column, sign, dtype in zip(
-                saved[::2], saved[1::2], columns, (1, -1), ctx.dtypes, strict=False
-            )
-        ]
+        pull = by_invariance * (2 / difference.numel())
+        gradients = []
+        for sign, column, dtype, centred, product in zip(
+            (1, -1), columns, ctx.dtypes, saved[::2], saved[1::2], strict=False
+        ):
+            total = (difference * (sign * pull)).expand(ctx.shape).contiguous()
+            add_scatter_gradient(total, centred, product, column, by_product)
+            gradients.append(total.to(dtype))
         return None, None, *gradients
 
 

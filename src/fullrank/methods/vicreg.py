@@ -7,6 +7,7 @@ ICLR 2022, https://arxiv.org/abs/2105.04906; the authors' code is facebookresear
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -44,7 +45,7 @@ class VICReg(Method):
     ) -> None:
         widths = [feature_width(backbone), *parse_widths(expander)]
         super().__init__(Branch(backbone, mlp(widths, hidden_bias=True, output_bias=False)))
-        self.weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
+        self.weights: dict[str, Any] = {"invariance": invariance, "variance": variance, "covariance": covariance}
 
     def forward(self, batch: Batch) -> Step:
         """The two views' embeddings and the loss between them."""

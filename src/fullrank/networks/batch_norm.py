@@ -6,12 +6,16 @@ joint batch. These layers take over on the CPU; GPUs keep torch's.
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fullrank import distributed
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class GlobalBatchNorm(_BatchNorm):
@@ -59,13 +63,13 @@ class GlobalBatchNormAct(GlobalBatchNorm):
         return self.act(self.drop(super().forward(input)))
 
 
-def synchronise_batch_norm(model: nn.Module, device: str = "cpu") -> nn.Module:
-    """Every batch norm layer of `model` over the global batch; names of parameters and buffers stay."""
+def synchronise_batch_norm(model: M, device: str = "cpu") -> M:
+    """Every batch norm layer inside `model` over the global batch; names of parameters and buffers stay."""
     if device == "cuda":
-        return convert_sync_batchnorm(model)
+        return convert_sync_batchnorm(model)  # in place for everything but a model that is itself such a layer
     for module in model.modules():
         if isinstance(module, BatchNormAct2d):
-            module.__class__ = GlobalBatchNormAct
+            module.__class__ = GlobalBatchNormAct  # type: ignore[assignment]
         elif isinstance(module, _BatchNorm):
             module.__class__ = GlobalBatchNorm
     return model

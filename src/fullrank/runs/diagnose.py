@@ -10,7 +10,7 @@ import torch
 
 from fullrank import collapse
 from fullrank.collapse import Verdict
-from fullrank.data import open_source
+from fullrank.data import open_pictures
 from fullrank.data.statistics import Pixels
 from fullrank.data.vectors import read_vectors
 from fullrank.errors import InputError
@@ -42,7 +42,7 @@ def diagnose_path(path: Any, *, data: Any, split: str | None, report: str | None
     return verdicts
 
 
-def embedding_arrays(embeddings: dict[str, Any]) -> dict[str, np.ndarray]:
+def embedding_arrays(embeddings: dict[str, Any]) -> dict[str, Any]:
     """What a page draws of each embedding: centred spectrum, std of every dimension, a part of the correlations."""
     arrays: dict[str, np.ndarray] = {}
     for name, vectors in embeddings.items():
@@ -55,7 +55,7 @@ def embedding_arrays(embeddings: dict[str, Any]) -> dict[str, np.ndarray]:
         arrays |= {
             f"{name}_spectrum": collapse.singular_values(statistics, centred=True).numpy(),
             f"{name}_std": std,
-            f"{name}_correlation": np.nan_to_num(correlation).astype(np.float16),
+            f"{name}_correlation": np.asarray(np.nan_to_num(correlation), np.float16),
         }
     return arrays
 
@@ -77,7 +77,7 @@ def embed_checkpoint(path: Path, data: Any, split: str | None) -> dict[str, Any]
     method, settings, taken = restore(path)
     if data is None and settings.data.startswith("<"):
         raise InputError("the run was trained on an array given from Python: add --data")
-    source = open_source(settings.data if data is None else data, split or (settings.split if data is None else None))
+    source = open_pictures(settings.data if data is None else data, split or (settings.split if data is None else None))
     pixels = Pixels.from_dict(taken["pixels"])
     check_channels(source.name, source.read(0), pixels)
     chosen = np.unique(np.linspace(0, len(source) - 1, min(DIAGNOSED, len(source))).astype(int))

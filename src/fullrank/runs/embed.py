@@ -11,7 +11,7 @@ import pyarrow.parquet
 import safetensors.numpy
 from rich.progress import Progress
 
-from fullrank.data import open_source
+from fullrank.data import open_pictures
 from fullrank.data.statistics import Pixels
 from fullrank.errors import InputError
 from fullrank.evaluation.features import Pictures, choose_device, embed_pictures
@@ -31,7 +31,7 @@ def embed_run(run: str | Path | Run, *, data: Any, split: str | None, out: Path,
     if not out.parent.is_dir():
         raise InputError(f"cannot write {out}: {out.parent} is no folder")
     data = run_data(run) if data is None else data
-    source = open_source(data, split or (run.settings.split if data == run.settings.data else None))
+    source = open_pictures(data, split or (run.settings.split if data == run.settings.data else None))
     pixels = Pixels.from_dict(run.input["pixels"])
     where = choose_device(device)
     pictures = Pictures(source, pixels, run.input["image_size"])
@@ -60,8 +60,9 @@ def write_vectors(out: Path, vectors: np.ndarray, names: list[str], labels: list
     elif out.suffix == ".npy":
         write_atomically(out, lambda file: np.save(file, vectors))
     elif out.suffix == ".npz":
-        extra = {"labels": np.array(labels)} if labels else {}
-        write_atomically(out, lambda file: np.savez(file, vectors=vectors, names=np.array(names), **extra))
+        arrays: dict[str, Any] = {"vectors": vectors, "names": np.array(names)}
+        arrays |= {"labels": np.array(labels)} if labels else {}
+        write_atomically(out, lambda file: np.savez(file, **arrays))
     else:
         content = safetensors.numpy.save({"vectors": vectors}, metadata={"names": "\n".join(names)})
         write_atomically(out, lambda file: file.write(content))

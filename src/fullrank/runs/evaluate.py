@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fullrank.data import open_source
+from fullrank.data import open_pictures
 from fullrank.data.statistics import Pixels
 from fullrank.errors import InputError
 from fullrank.evaluation import protocol as protocols
@@ -30,7 +30,7 @@ def evaluate_run(
     run = run if isinstance(run, Run) else Run(run)
     judge = protocols.PROTOCOLS.get(protocol)
     data = run_data(run) if data is None else data
-    source = open_source(data, split or (run.settings.split if data == run.settings.data else None))
+    source = open_pictures(data, split or (run.settings.split if data == run.settings.data else None))
     parts = labelled_parts(source, data, test_split=test_split, most=MOST, seed=run.settings.seed)
     where = choose_device(device)
     backbone = run.backbone.to(where)

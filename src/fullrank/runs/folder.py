@@ -146,7 +146,7 @@ def build_method(settings: SimpleNamespace, channels: int, image_size: int) -> t
     backbone, stem = create_backbone(
         settings.backbone, channels=channels, image_size=image_size, stem_stride=settings.stem_stride
     )
-    return methods.get(settings.method)(backbone, **settings.method_options), stem  # type: ignore[call-arg]
+    return methods.get(settings.method)(backbone, **settings.method_options), stem  # type: ignore[arg-type]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -6,15 +6,15 @@ from typing import Any
 
 import lightning
 import torch
-from fullrank.training.schedules import warmup_cosine
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from fullrank.errors import InputError
-from fullrank.methods import Method, Step
+from fullrank.methods import Batch, Method, Step
 from fullrank.training.batches import Batches, Plan, mix
 from fullrank.training.feed import Feed
 from fullrank.training.optimizer import build_optimizer
+from fullrank.training.schedules import warmup_cosine
 
 
 class Diverged(InputError):
@@ -46,13 +46,21 @@ class Adapter(lightning.LightningModule):
         """One batch: seed, views, forward. Every draw depends on the seed and the batch's number alone."""
         torch.manual_seed(mix(self.plan.seed, number, 1))
         try:
-            self.last = self.method(self.feed.views(batch))
+            self.last = self.method(self.views(batch))
         except InputError as error:
             raise Diverged(self.advice(f"{error}")) from error
         if not torch.isfinite(self.last.loss):
             terms = ", ".join(f"{name} {value.item():.4g}" for name, value in self.last.terms.items())
             raise Diverged(self.advice(f"the loss is {self.last.loss.item()} ({terms})"))
         return self.last.loss
+
+    def views(self, batch: Any) -> Batch:
+        """Random views in the precision and memory layout of the network."""
+        made = self.feed.views(batch)
+        layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
+        dtype = next(self.method.parameters()).dtype
+        made.views = [view.to(dtype=dtype, memory_format=layout) for view in made.views]
+        return made
 
     def hints(self) -> dict[str, Any]:
         """What a warning or a remedy may speak of: the weights of the terms, and how fast the run goes."""

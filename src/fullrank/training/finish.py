@@ -10,17 +10,16 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-import lightning
 import numpy as np
 import torch
-from fullrank.evaluation.factors import factor_scores
-from fullrank.evaluation.knn import knn
 from rich.console import Console
 from torch import Tensor, nn
 
 from fullrank import collapse
 from fullrank.data.source import Source
+from fullrank.evaluation.factors import factor_scores
 from fullrank.evaluation.features import Pictures, choose_device, embed_pictures, evaluating
+from fullrank.evaluation.knn import knn
 from fullrank.evaluation.splits import Part, labelled_parts
 from fullrank.files import write_atomically
 from fullrank.methods import Method
@@ -65,14 +64,14 @@ class FrozenPictures:
         return ((positions, images.float()) for positions, images in self._chunks)
 
 
-def online_probe(prepared: Prepared, settings: SimpleNamespace) -> Callable[[lightning.LightningModule], float] | None:
+def online_probe(prepared: Prepared, settings: SimpleNamespace) -> Callable[[Adapter], float] | None:
     """A function that gives a network's kNN accuracy (percent) on a few pictures, or None without labels."""
     parts = parts_of(prepared, settings, ONLINE)
     if parts is None:
         return None
     bank, queries = (FrozenPictures(part, prepared) for part in parts)
 
-    def probe(module: lightning.LightningModule) -> float:
+    def probe(module: Adapter) -> float:
         backbone = module.method.backbone
         dtype = next(backbone.parameters()).dtype
         with evaluating(backbone):
@@ -145,7 +144,7 @@ def median_speed(monitor: Monitor) -> float:
 
 def diagnose_method(
     method: Method, hints: dict[str, Any], prepared: Prepared, device: torch.device
-) -> tuple[dict[str, np.ndarray], dict[str, collapse.Verdict]]:
+) -> tuple[dict[str, Any], dict[str, collapse.Verdict]]:
     """Verdicts on Y and Z of whole pictures, and the arrays that the report draws."""
     chosen = np.linspace(0, len(prepared.source) - 1, min(DIAGNOSED, len(prepared.source))).astype(int)
     pictures = Pictures(prepared.source, prepared.pixels, prepared.image_size, np.unique(chosen))

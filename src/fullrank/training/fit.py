@@ -169,6 +169,9 @@ def build_trainer(
         settings.precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
     if settings.compile or (settings.compile is None and on_gpu):
         method.branch.compile()
+    settings.channels_last = on_gpu if settings.channels_last is None else settings.channels_last
+    if settings.channels_last:
+        method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
         with quiet():
             trainer = lightning.Trainer(
@@ -195,7 +198,7 @@ def build_trainer(
     if trainer.world_size > 1:
         if (settings.batch_size // settings.accumulate) % trainer.world_size:
             raise InputError(f"batch_size {settings.batch_size} does not divide over {trainer.world_size} processes")
-        adapter.method = synchronise_batch_norm(method, trainer.strategy.root_device.type)
+        synchronise_batch_norm(method, trainer.strategy.root_device.type)
     return trainer, monitor, checkpointing
 
 

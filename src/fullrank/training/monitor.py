@@ -40,7 +40,7 @@ class Monitor(Callback):
         path: Path,
         *,
         every: int,
-        probe: Callable[[lightning.LightningModule], float] | None,
+        probe: Callable[[Adapter], float] | None,
         probe_every: int,
         hints: Mapping[str, Any],
         say: Callable[[str], None],
@@ -142,4 +142,5 @@ def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
 def read_metrics(path: Path) -> list[dict[str, float]]:
     """The rows of a `metrics.csv`; empty cells are left out."""
     with open(path, newline="", encoding="utf-8") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+        rows = [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
+    return [row | {"step": int(row["step"])} for row in rows]

@@ -5,113 +5,141 @@ Per sample equal to torchvision.transforms.v2.functional on float images in [0, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn.functional import one_hot
+
+from fullrank.views.subset import change_where
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+UNCHANGED = (1.0, 1.0, 1.0, 0.0)  # the factors that change nothing
+DARKEST = 1e-6  # the least factor: it stands for 0, and can be divided by
 LUMA = (0.2989, 0.587, 0.114)  # torchvision's weights of red, green, blue
-TINY = 1e-12  # stands in for the colour spread of a grey pixel, whose hue does not matter
 
 
-def change_where(
-    images: Float[Tensor, "n c h w"], chosen: Bool[Tensor, " n"], change: Callable[[Tensor], Tensor]
-) -> Float[Tensor, "n c h w"]:
-    """The images with the chosen samples changed (`chosen` is on the CPU); uses `images` up."""
-    rows = chosen.nonzero().squeeze(1)
-    if len(rows) == 0:
-        return images
-    if len(rows) == len(images):
-        return change(images)
-    rows = rows.to(images.device)
-    images[rows] = change(images[rows])
-    return images
+class Stored(NamedTuple):
+    """A batch of images kept as `scale * x + offset`."""
+
+    x: Float[Tensor, "n c h w"]
+    scale: Float[Tensor, "n 1 1 1"]
+    offset: Float[Tensor, "n 1 1 1"]
 
 
-def grayscale(images: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-    """Replace all three channels by their luma, in place."""
-    red, green, blue = images.split(1, dim=1)
-    return images.copy_((red * LUMA[0]).add_(green, alpha=LUMA[1]).add_(blue, alpha=LUMA[2]))
+class Jitter:
+    """Brightness, contrast, saturation and hue of a batch, each sample in its own order.
 
+    The first three are `factor * image + (1 - factor) * target` clipped to [0, 1], where the target is
+    black, the mean grey level, or the grey level. Grey is the luma of three channels; for any other
+    number it is the mean of all, and neither saturation nor hue change anything. Grayscale at the end is
+    one turn more: saturation by a factor of 0.
 
-def jitter(
-    images: Float[Tensor, "n c h w"], order: Int[Tensor, "n 4"], factors: Float[Tensor, "n 4"]
-) -> Float[Tensor, "n c h w"]:
-    """Brightness, contrast, saturation and hue, each sample in its own order; uses `images` up.
+    An image is stored as `scale * x + offset`, with two numbers a sample, and hue, saturation and blur
+    commute with that. So brightness and contrast change only the two numbers, and touch the pixels only
+    to clip them, which a factor of at most 1 never asks for.
 
     Args:
-        images: values in [0, 1].
         order: a permutation of BRIGHTNESS .. HUE for every sample, on the CPU.
-        factors: for every sample the three factors and the shift of hue in turns, on the CPU.
+        factors: for every sample the three factors and the shift of the hue in turns (-0.5 .. 0.5), on
+            the CPU; `UNCHANGED` for a sample that is to stay as it is.
+        grayscale: which samples lose their colours in the end, on the CPU.
+        channels: of the images.
+        device: where the images are.
     """
-    if images.shape[1] != 3:  # neither saturation nor hue: as if they had drawn no change
-        factors = torch.cat([factors[:, :SATURATION], factors.new_tensor([[1.0, 0.0]]).expand(len(factors), 2)], 1)
-    kind, factor = order.T, factors.gather(1, order).T  # by turn
-    hue = kind == HUE
-    keep = factor.masked_fill(hue, 1)
-    blends = zip(keep, (1 - keep) * (kind == CONTRAST), (1 - keep) * (kind == SATURATION), strict=True)
-    for shifted, shift, mixture in zip(hue, factor, blends, strict=True):
-        if not shifted.all():
-            images = blend(images, *mixture)
-        images = change_where(images, shifted, lambda some, shift=shift[shifted]: shift_hue(some, shift))
-    return images
+
+    def __init__(
+        self,
+        order: Int[Tensor, "n 4"],
+        factors: Float[Tensor, "n 4"],
+        grayscale: Bool[Tensor, " n"],
+        channels: int,
+        device: torch.device,
+    ) -> None:
+        kind = torch.cat([order, torch.full((len(order), 1), SATURATION)], 1).T  # (5, n): by turn
+        factor = torch.cat([factors.gather(1, order), (~grayscale).float().unsqueeze(1)], 1).T
+        if channels != 3:
+            factor, kind = factor.where(kind < SATURATION, 1), kind.where(kind < SATURATION, BRIGHTNESS)
+        grey = torch.tensor(LUMA) if channels == 3 else torch.full((channels,), 1 / channels)
+        hue, saturated = kind == HUE, kind == SATURATION
+        factor = factor.where(hue, factor.clamp_min(DARKEST))
+        keep = factor.masked_fill(hue, 1)
+        pull = 1 - keep  # towards the target
+        # Which samples take part is known here, so that nothing waits for a GPU later.
+        self.shifted, self.blended = (hue & (factor != 0)).tolist(), (keep != 1).tolist()
+        self.contrasted, self.washed = ((kind == CONTRAST) & (keep != 1)).tolist(), (saturated & (keep != 1)).tolist()
+        self.expanded = (keep > 1).tolist()
+        mix = keep.where(saturated, 1)[..., None, None] * torch.eye(3)
+        mix = mix + (pull * saturated)[..., None, None] * torch.tensor(LUMA)
+        self.mix = mix.to(device).unbind()  # by turn: (n, 3, 3)
+        self.gain = _by_turn(keep.masked_fill(saturated, 1).unsqueeze(2), device)
+        self.carry = _by_turn((keep + pull * (kind != BRIGHTNESS) * grey.sum()).unsqueeze(2), device)
+        self.contrast = _by_turn((pull * (kind == CONTRAST)).unsqueeze(2) * grey, device)
+        self.hue_maps, self.hue_levels = (part.to(device) for part in hue_maps(factors[:, HUE]))
+
+    def __call__(self, image: Stored, part: slice) -> Stored:
+        """Jitter the `part` of the batch that is stored here, in [0, 1]; uses it up."""
+        maps, levels = self.hue_maps[part], self.hue_levels[part]
+        for turn in range(5):
+            if any(self.blended[turn][part]):
+                image = self._blend(image, turn, part)
+            shifted = self.shifted[turn][part]
+            x = change_where(image.x, shifted, lambda some, rows: shift_hue(some, maps[rows], levels[rows]))
+            image = image._replace(x=x)
+        return image
+
+    def _blend(self, image: Stored, turn: int, part: slice) -> Stored:
+        x, scale, offset = image
+        offset = offset * self.carry[turn][part]
+        if any(self.contrasted[turn][part]):
+            offset += scale * (x.mean((2, 3), keepdim=True) * self.contrast[turn][part]).sum(1, keepdim=True)
+        if any(self.washed[turn][part]):
+            x = torch.bmm(self.mix[turn][part], x.flatten(2)).view(x.shape)
+        scale = scale * self.gain[turn][part]
+        if any(self.expanded[turn][part]):
+            x.clamp_min_(-offset / scale).clamp_max_((1 - offset) / scale)
+        return Stored(x, scale, offset)
 
 
-def blend(
-    images: Float[Tensor, "n c h w"],
-    keep: Float[Tensor, " n"],
-    contrast: Float[Tensor, " n"],
-    saturation: Float[Tensor, " n"],
-) -> Float[Tensor, "n c h w"]:
-    """Clip `keep * image + contrast * mean grey level + saturation * grey level` to [0, 1].
+def _by_turn(values: Float[Tensor, "turns n c"], device: torch.device) -> tuple[Float[Tensor, "n c 1 1"], ...]:
+    return values[..., None, None].to(device).unbind()
 
-    Brightness, contrast and saturation by a factor are this with keep = factor and at most one of the
-    others at 1 - factor. Without three channels, grey is the mean of all and saturation has to be 0.
+
+def shift_hue(
+    images: Float[Tensor, "n 3 h w"], maps: Float[Tensor, "n 3 8"], levels: Float[Tensor, "n 1 1"]
+) -> Float[Tensor, "n 3 h w"]:
+    """Turn the hue of each sample by what its entry in `hue_maps` says, in place.
+
+    A hue shift moves a pixel along the edges of a hexagon between its lowest and its highest value. Up
+    to a twelfth of a turn that is, for red and a shift by s sixths, red + low + ... clipped to
+    [low, high]
     """
-    n, c, h, w = images.shape
-    offset = _mean_grey(images) * contrast.to(images.device) if contrast.any() else None
-    if saturation.any():
-        mix = keep.view(-1, 1, 1) * torch.eye(3) + saturation.view(-1, 1, 1) * torch.tensor(LUMA)
-        images = torch.bmm(mix.to(images.device), images.reshape(n, 3, h * w)).view(n, c, h, w)
-    else:
-        images.mul_(_per_sample(keep, images))
-    if offset is not None:
-        images.add_(_per_sample(offset, images))
-    return images.clamp_(0, 1)
+    flat = images.flatten(2)
+    bounds = flat.new_empty(len(flat), 2, flat.shape[2])
+    low = torch.amin(flat, 1, keepdim=True, out=bounds[:, :1])
+    high = torch.amax(flat, 1, keepdim=True, out=bounds[:, 1:])
+    shifted = torch.bmm(maps[:, :, :3], flat).baddbmm_(maps[:, :, 3:5], bounds)
+    torch.maximum(flat, torch.lerp(low, high, levels), out=flat)
+    shifted.baddbmm_(maps[:, :, 5:], flat)
+    return shifted.clamp_min_(low).clamp_max_(high).view(images.shape)
 
 
-def _mean_grey(images: Float[Tensor, "n c h w"]) -> Float[Tensor, " n"]:
-    level = images.mean((2, 3))
-    return level @ level.new_tensor(LUMA) if level.shape[1] == 3 else level.mean(1)
-
-
-def shift_hue(images: Float[Tensor, "n c h w"], shift: Float[Tensor, " n"]) -> Float[Tensor, "n c h w"]:
-    """Turn the hue of each sample by its `shift` (in turns, -0.5 .. 0.5), in place; three channels only.
-
-    With u = (channel - low) / (high - low), a pixel is 1 - u_red + u_green + u_blue sixths of a turn away
-    from red, towards green or towards blue. Back from the hue, u_red = |6 hue - 3| - 1 and
-    1 - u_green, 1 - u_blue = |6 hue - 2| - 1, |6 hue - 4| - 1, clipped to [0, 1]: no sectors, no branches.
-    """
-    if not shift.any():
-        return images
-    red, green, blue = images.split(1, dim=1)
-    high = torch.maximum(red, green).clamp_min_(blue)
-    low = torch.minimum(red, green).clamp_max_(blue)
-    spread = high - low
-    hue = (blue - low).add_(spread).add_(green).sub_(red).div_(spread.mul_(6).clamp_min_(TINY))
-    hue.copysign_(torch.sub(green, blue, out=spread))
-    hue.add_(_per_sample(shift + 1, images)).frac_().mul_(6)
-    torch.lerp(low, high, _share(hue, 3, spread), out=red)
-    torch.lerp(high, low, _share(hue, 2, spread), out=green)
-    torch.lerp(high, low, _share(hue, 4, spread), out=blue)
-    return images
-
-
-def _share(hue: Float[Tensor, "n 1 h w"], centre: int, out: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n 1 h w"]:
-    return torch.sub(hue, centre, out=out).abs_().sub_(1).clamp_(0, 1)
-
-
-def _per_sample(values: Shaped[Tensor, " n"], images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 1 1"]:
-    return values.to(images, non_blocking=True).view(-1, 1, 1, 1)
+def hue_maps(shift: Float[Tensor, " n"]) -> tuple[Float[Tensor, "n 3 8"], Float[Tensor, "n 1 1"]]:
+    """The matrices and levels of `shift_hue` for shifts in turns."""
+    sixths = 6 * shift
+    thirds = (sixths / 2).round()  # whole thirds of a turn only exchange the channels
+    rest = sixths - 2 * thirds
+    size, beyond = rest.abs(), rest.abs() > 0.5
+    sign = torch.where(beyond, -1.0, 1.0)
+    level = torch.where(beyond, 2 - 2 * size, 2 * size)
+    own = (torch.arange(3) - thirds.long().unsqueeze(1)) % 3  # (n, 3)
+    step = torch.where(rest >= 0, 1, 2).unsqueeze(1)
+    before, after = (own + step) % 3, (own - step) % 3
+    bounds = torch.stack([size + sign * (1 - level), 1 - size + sign * level], 1)
+    maps = [
+        one_hot(own, 3) - one_hot(before, 3),
+        bounds.unsqueeze(1).expand(-1, 3, -1),
+        -sign.view(-1, 1, 1) * one_hot(after, 3),
+    ]
+    return torch.cat(maps, 2), level.view(-1, 1, 1)

@@ -100,12 +100,12 @@ def resized_crop(
     Equal to torchvision's `resized_crop` followed by `horizontal_flip`. Both are linear in the rows and
     in the columns, so a sample costs two small matrix products. A bicubic resize may overshoot [0, 1].
     """
-    boxes, flip = boxes.to(images.device), flip.to(images.device)
-    top, left, height, width = boxes.unbind(1)
-    rows = _resize_matrices(top, height, images.shape[2], size, interpolation)
-    columns = _resize_matrices(left, width, images.shape[3], size, interpolation, flip)
+    top, left, h, w = boxes.unbind(1)
+    rows = _resize_matrices(top, h, images.shape[2], size, interpolation, images.device)
+    columns = _resize_matrices(left, w, images.shape[3], size, interpolation, images.device, flip)
     blocks = [[Block(slice(0, size), slice(0, m.shape[2]), m)] for m in (rows, columns)]
-    return apply_separable(images, blocks[0], blocks[1], size)
+    crops = images.new_empty(*images.shape[:2], size, size)
+    return apply_separable(images, blocks[0], blocks[1], out=crops)
 
 
 def _resize_matrices(
@@ -114,25 +114,28 @@ def _resize_matrices(
     source: int,
     size: int,
     interpolation: str,
+    device: torch.device,
     flip: Bool[Tensor, " n"] | None = None,
 ) -> Float[Tensor, "n {size} {source}"]:
     """Weights of `source` input pixels in each of `size` outputs, for a segment of the input a sample."""
-    scale = (length.double() / size).unsqueeze(1)
-    output = torch.arange(size, device=start.device).expand(len(start), size)
-    if flip is not None:
-        output = torch.where(flip.unsqueeze(1), size - 1 - output, output)
-    centre = start.unsqueeze(1) + scale * (output + 0.5)  # (n, size), in input pixels
-    stretch = scale.clamp_min(1)  # a wider kernel where the image shrinks: antialiasing
     kernel, support = (_cubic, 2) if interpolation == "bicubic" else (_triangle, 1)
-    taps = min(source, 2 * math.ceil(support * max(1, source / size)) + 1)
-    first = (centre - support * stretch).round().long().clamp(0, source - taps)
-    pixel = first.unsqueeze(2) + torch.arange(taps, device=start.device)  # (n, size, taps)
-    # float64 up to here: the position inside a large image needs more than 24 bits.
-    distance = (pixel + 0.5 - centre.unsqueeze(2)).div_(stretch.unsqueeze(2)).float().abs_()
-    begin = start.view(-1, 1, 1)
-    weights = kernel(distance).mul_((pixel >= begin) & (pixel < begin + length.view(-1, 1, 1)))
+    scale = length.double().unsqueeze(1) / size
+    stretch = scale.clamp_min(1)  # a wider kernel where the image shrinks: antialiasing
+    # float64 here: a place in a large image, and where its kernel begins, need more than 24 bits.
+    centre = start.unsqueeze(1) + scale * (torch.arange(size) + 0.5)  # (n, size), in input pixels
+    if flip is not None:
+        centre = torch.where(flip.unsqueeze(1), centre.flip(1), centre)
+    taps = min(source, 2 * math.ceil(support * stretch.max().item()) + 1)
+    first = (centre - support * stretch).round().long().clamp_(0, source - taps)
+    nearest = ((first + 0.5 - centre) / stretch).float().to(device)
+    tap = torch.arange(taps)
+    distance = nearest.unsqueeze(2) + (tap / stretch).float().to(device).unsqueeze(1)  # (n, size, taps)
+    weights = kernel(distance.abs_())
+    pixel = first.to(device).unsqueeze(2) + tap.to(device)
+    begin, end = start.to(device).view(-1, 1, 1), (start + length).to(device).view(-1, 1, 1)
+    weights *= (pixel >= begin) & (pixel < end)
     weights /= weights.sum(2, keepdim=True)
-    return torch.zeros(len(start), size, source, device=start.device).scatter_(2, pixel, weights)
+    return torch.zeros(len(start), size, source, device=device).scatter_(2, pixel, weights)
 
 
 def _triangle(distance: Float[Tensor, "*s"]) -> Float[Tensor, "*s"]:

@@ -5,8 +5,6 @@ Per sample equal to torchvision.transforms.v2.functional on float images.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,26 +13,32 @@ from fullrank.views.separable import Block, apply_separable
 
 # Lighter taps change nothing at float32's precision, and their denormal products are very slow on CPUs.
 LIGHTEST_TAP = 1e-9
-REACH = 6.5  # beyond 6.4 sigma a tap is lighter than that
 TILE = 32  # rows of the banded matrix multiplied together on a CPU: small tiles skip more zeros
 
 
-def gaussian_blur(
-    images: Float[Tensor, "n c s s"], sigma: Float[Tensor, " n"], kernel_size: int
-) -> Float[Tensor, "n c s s"]:
-    """Blur each sample with its own standard deviation (pixels; on the CPU), with mirrored borders.
+class GaussianBlur:
+    """Blur of a batch of square views, each sample with its own standard deviation.
 
-    Equal to torchvision's at the same odd `kernel_size`. An image needs (kernel_size + 1) / 2 pixels to
-    mirror; a smaller one takes the largest kernel that fits.
+    Equal to torchvision's at the same odd `kernel_size`, with mirrored borders. An image needs
+    (kernel_size + 1) / 2 pixels to mirror; a smaller one takes the largest kernel that fits.
+
+    Args:
+        sigma: standard deviations in pixels, on the CPU.
+        kernel_size: taps of the filter, an odd number.
+        size: side of the views in pixels.
+        device: where the views are.
     """
-    size = images.shape[-1]
-    radius = min(kernel_size // 2, size - 1)
-    reach = min(radius, math.ceil(REACH * sigma.max().item()))
-    taps = _gaussian_taps(sigma, radius)[:, radius - reach : radius + reach + 1]
-    tile = TILE if images.device.type == "cpu" and size > 2 * TILE else size
-    band = _band(taps.to(images.device), tile)
-    blocks = [_mirrored(band, start, min(start + tile, size), size) for start in range(0, size, tile)]
-    return apply_separable(images, blocks, blocks, size)
+
+    def __init__(self, sigma: Float[Tensor, " n"], kernel_size: int, size: int, device: torch.device) -> None:
+        radius = min(kernel_size // 2, size - 1)
+        tile = TILE if device.type == "cpu" and size > 2 * TILE else size
+        band = _band(_gaussian_taps(sigma, radius).to(device), tile)
+        self.blocks = [_mirrored(band, start, min(start + tile, size), size) for start in range(0, size, tile)]
+
+    def __call__(self, images: Float[Tensor, "m c s s"], part: slice) -> Float[Tensor, "m c s s"]:
+        """Blur, in place, the images that are this `part` of the batch."""
+        blocks = [Block(made, used, weights[part]) for made, used, weights in self.blocks]
+        return apply_separable(images, blocks, blocks, out=images)
 
 
 def _gaussian_taps(sigma: Float[Tensor, " n"], radius: int) -> Float[Tensor, "n taps"]:
@@ -55,17 +59,20 @@ def _mirrored(band: Float[Tensor, "n tile used"], start: int, stop: int, size: i
     """The band for the outputs start .. stop, what falls off the image folded back onto it."""
     radius = (band.shape[2] - band.shape[1]) // 2
     before, after = max(0, radius - start), max(0, stop + radius - size)
-    weights = band[:, : stop - start, : stop - start + 2 * radius]
-    width = weights.shape[2]
-    inside = weights[:, :, before : width - after]
+    used = slice(start - radius + before, stop + radius - after)
+    weights = band[:, : stop - start]
     if before or after:
-        inside = inside.clone()
-        inside[:, :, 1 : before + 1] += weights[:, :, :before].flip(2)
-        inside[:, :, inside.shape[2] - 1 - after : -1] += weights[:, :, width - after :].flip(2)
-    return Block(slice(start, stop), slice(start - radius + before, stop + radius - after), inside)
+        width = stop - start + 2 * radius
+        mirror = weights
+        weights = mirror[:, :, before : width - after].clone()
+        weights[:, :, 1 : before + 1] += mirror[:, :, :before].flip(2)
+        weights[:, :, weights.shape[2] - 1 - after : -1] += mirror[:, :, width - after : width].flip(2)
+    return Block(slice(start, stop), used, weights)
 
 
-def solarize(images: Float[Tensor, "n c h w"], threshold: float) -> Float[Tensor, "n c h w"]:
-    """Invert all values from `threshold` up."""
+def solarize(
+    images: Float[Tensor, "n c h w"], threshold: float | Tensor, top: float | Tensor
+) -> Float[Tensor, "n c h w"]:
+    """Invert all values from `threshold` up: they become `top` - value."""
     bright = torch.ge(images, threshold, out=torch.empty_like(images))
-    return torch.lerp(images, 1 - images, bright)
+    return torch.lerp(images, top - images, bright)
