@@ -100,7 +100,11 @@ def test_mixed_sizes_and_modes_train(command):
     folder = pictures(command.folder / "photos", count=12)
     colour = Image.open(folder / "000.png").resize((50, 40))
     for number, mode in enumerate(["P", "CMYK", "RGBA", "LA", "1", "I;16"]):
-        image = Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40) * 40) if mode == "I;16" else colour.convert(mode)
+        image = (
+            Image.fromarray(np.arange(1600, dtype=np.uint16).reshape(40, 40) * 40)
+            if mode == "I;16"
+            else colour.convert(mode)
+        )
         image.save(folder / f"mode{number}.{'tif' if mode in ('CMYK', 'I;16') else 'png'}")
     done = command("train", "--data", "photos", *SMALL, "--output", "run", "--image_size", "32", "--workers", "1")
     assert done.returncode == 0, done.stderr

@@ -60,7 +60,9 @@ def test_patch_stems_are_left_alone():
     assert model.stem[0].stride == (4, 4)
 
 
-@pytest.mark.parametrize(("name", "channels", "size"), [("resnet18", 3, 32), ("resnet10t", 13, 48), ("vit_tiny_patch16_224", 1, 64)])
+@pytest.mark.parametrize(
+    ("name", "channels", "size"), [("resnet18", 3, 32), ("resnet10t", 13, 48), ("vit_tiny_patch16_224", 1, 64)]
+)
 def test_timm_opens_the_weights(tmp_path, name, channels, size):
     model, _ = create_backbone(name, channels=channels, image_size=size)
     path = tmp_path / "backbone.safetensors"

@@ -39,7 +39,8 @@ def test_processes_see_together_what_one_sees(kind):
     for one, *shares in zip(whole, *parts, strict=True):
         assert torch.equal(torch.cat([share.index for share in shares]), one.index)
         for view, *pieces in zip(one.views, *(share.views for share in shares), strict=True):
-            torch.testing.assert_close(torch.cat(pieces), view, rtol=0, atol=1e-6)
+            # Products of matrices round differently in batches of another size; the draws are the same.
+            torch.testing.assert_close(torch.cat(pieces), view, rtol=0, atol=1e-5)
 
 
 def test_workers_change_nothing():
@@ -51,7 +52,11 @@ def test_workers_change_nothing():
 def test_a_batch_is_made_of_the_pictures_it_names():
     source = open_source("shapes:N=40,size=32")
     feed = make("memory")
-    feed.augment = Augment((View(size=32, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter_probability=0.0, grayscale=0.0),), (0.0,) * 3, (1.0,) * 3)
+    feed.augment = Augment(
+        (View(size=32, scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, jitter_probability=0.0, grayscale=0.0),),
+        (0.0,) * 3,
+        (1.0,) * 3,
+    )
     batch = feed.views(next(iter(feed.loader(Batches(PLAN)))))
     for image, index in zip(batch.views[0], batch.index, strict=True):
         expected = torch.from_numpy(source.read(int(index)).astype(np.float32) / 255).permute(2, 0, 1)

@@ -1,0 +1,95 @@
+"""Sums and gathers that autograd sees, on real processes, against one process that holds everything."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed
+
+from fullrank import distributed
+
+WORLD = 2
+
+
+def held(rank: int) -> torch.Tensor:
+    """What one process holds, (3, 2), different on each."""
+    generator = torch.Generator().manual_seed(rank)
+    return torch.randn(3, 2, generator=generator, dtype=torch.float64).requires_grad_()
+
+
+def weights(rank: int, *shape: int) -> torch.Tensor:
+    """Each process weights the shared result differently."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(100 + rank), dtype=torch.float64)
+
+
+def gather_then_weigh(rank: int, everyone: torch.Tensor) -> torch.Tensor:
+    return (everyone.square() * weights(rank, 2 * 3, 2)).sum()
+
+
+def sum_then_weigh(rank: int, total: torch.Tensor) -> torch.Tensor:
+    return (total.exp() * weights(rank, 3, 2)).sum()
+
+
+def process(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD)
+    rows, value = held(rank), held(rank)
+    everyone, total = distributed.gather_rows(rows), distributed.all_reduce_sum(value)
+    gather_then_weigh(rank, everyone).backward()
+    sum_then_weigh(rank, total).backward()
+    results = {
+        "facts": [distributed.is_distributed(), distributed.world_size(), distributed.rank()],
+        "everyone": everyone.detach(),
+        "own": distributed.own_rows(everyone).detach(),
+        "by_rows": rows.grad,
+        "total": total.detach(),
+        "by_value": value.grad,
+        "value": value.detach(),
+        "transposed": distributed.gather_rows(held(rank).detach().T),
+    }
+    torch.save(results, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("processes")
+    torch.multiprocessing.spawn(process, args=(str(folder),), nprocs=WORLD)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
+
+
+def test_each_process_knows_its_place(outcomes):
+    assert [outcome["facts"] for outcome in outcomes] == [[True, 2, 0], [True, 2, 1]]
+
+
+def test_rows_are_gathered_in_rank_order(outcomes):
+    rows = [held(rank).detach() for rank in range(WORLD)]
+    for rank, outcome in enumerate(outcomes):
+        assert torch.equal(outcome["everyone"], torch.cat(rows))
+        assert torch.equal(outcome["own"], rows[rank])
+        assert torch.equal(outcome["transposed"], torch.cat([part.T for part in rows]))
+
+
+def test_gradient_of_gathered_rows_is_the_sum_over_processes(outcomes):
+    rows = [held(rank) for rank in range(WORLD)]
+    sum(gather_then_weigh(rank, torch.cat(rows)) for rank in range(WORLD)).backward()
+    for rank, outcome in enumerate(outcomes):
+        torch.testing.assert_close(outcome["by_rows"], rows[rank].grad, rtol=1e-14, atol=0)
+
+
+def test_sum_and_its_gradient(outcomes):
+    values = [held(rank) for rank in range(WORLD)]
+    total = sum(values)
+    sum(sum_then_weigh(rank, total) for rank in range(WORLD)).backward()
+    for rank, outcome in enumerate(outcomes):
+        torch.testing.assert_close(outcome["total"], total.detach(), rtol=1e-14, atol=0)
+        torch.testing.assert_close(outcome["by_value"], values[rank].grad, rtol=1e-14, atol=0)
+        assert torch.equal(outcome["value"], values[rank].detach())
+
+
+def test_one_process_is_left_alone():
+    z = held(0)
+    assert [distributed.is_distributed(), distributed.world_size(), distributed.rank()] == [False, 1, 0]
+    assert distributed.gather_rows(z) is z
+    assert distributed.own_rows(z) is z
+    assert distributed.all_reduce_sum(z) is z
