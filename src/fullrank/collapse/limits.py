@@ -4,11 +4,9 @@
 """
 
 # What decides a verdict.
-POINT_SHARE = (
-    1e-5  # of the mean squared length that varies: the spread is 0.3 % of the offset. Lies between an offset of
-)
-# 100 standard deviations (1e-4), which is nothing that subtracting the mean would not undo, and a point with noise of
-# 0.1 % (1e-6)
+# One point: the share of the mean squared length that varies. 1e-5 is a spread of 0.3 % of the offset, between an offset
+# of 100 standard deviations (1e-4), which subtracting the mean undoes, and a point with noise of 0.1 % (1e-6).
+POINT_SHARE = 1e-5
 ROUNDING = 1e-9  # of the length of the mean: vectors nearer to it are equal up to float64 rounding
 SHRUNK = 0.1  # of the std that the loss asks for: healthy embeddings have 0.29 and more, collapsed ones 0.056 and less
 ONE_POINT_PAIRS = 0.8  # of all pairs are equal when 90 % of the vectors are one point
@@ -16,9 +14,7 @@ FEW_DIRECTIONS = 10  # hold 95 % of the variance: healthy embeddings need 16 and
 FEW_SHARE = 0.125  # of the possible rank, for embeddings so narrow that ten directions are many
 ALIVE_SHARE = 0.5  # of the possible rank, or of the dimensions, below which most of the embedding is empty
 FEW_CLUSTERS = 0.25  # of the possible rank: more tight clusters than this may be repeated samples
-CORRELATED = (
-    0.5  # mean absolute correlation that makes repeated dimensions the cause: healthy embeddings have 0.31 at most
-)
+CORRELATED = 0.5  # mean absolute correlation that makes repeated dimensions the cause; healthy embeddings: 0.31 at most
 
 # What counts as what.
 SMALL_RANK = 5  # possible rank below which chance makes floors: in 2 of 60 Gaussian sets of five vectors

@@ -58,6 +58,8 @@ class Method(nn.Module):
     paper: ClassVar[str]
     views: ClassVar[Callable[[int], Recipe]]  # image size -> the published view recipe
     published: ClassVar[Optimization]
+    # The standard deviation that the loss asks of every dimension of Z, where its scale means something.
+    target_std: ClassVar[float | None] = None
 
     def __init__(self, branch: Branch) -> None:
         super().__init__()

@@ -33,6 +33,7 @@ class VICReg(Method):
     paper = "Bardes et al., ICLR 2022, arXiv:2105.04906"
     views = staticmethod(vicreg_views)
     published = Optimization("lars", learning_rate=0.2, weight_decay=1e-6, batch_size=2048, epochs=1000)
+    target_std = 1.0
 
     def __init__(
         self,

@@ -15,20 +15,21 @@ from fullrank.data.statistics import Pixels
 from fullrank.data.vectors import read_vectors
 from fullrank.errors import InputError
 from fullrank.evaluation.features import Pictures, embed_pictures
+from fullrank.methods import Method
 from fullrank.report import build_diagnosis_page
 from fullrank.runs.evaluate import check_channels
 from fullrank.runs.folder import CHECKPOINT, Run, restore
 
 # Pictures that are embedded when a run or a checkpoint is diagnosed.
 DIAGNOSED = 5000
+CHECKPOINT_SUFFIX = Path(CHECKPOINT).suffix
 # Of the correlation matrix, a picture of so many dimensions, from so many vectors.
 SHOWN_DIMENSIONS, CORRELATED_ROWS = 128, 5000
 
 
 def diagnose_path(path: Any, *, data: Any, split: str | None, report: str | None) -> dict[str, Verdict]:
     """What `fullrank.diagnose` does."""
-    embeddings = embeddings_of(path, data, split)
-    verdicts = {name: collapse.diagnose(values, name=name) for name, values in embeddings.items()}
+    embeddings, verdicts = judged(path, data, split)
     if report is not None:
         out = Path(report)
         if not out.parent.is_dir():
@@ -60,20 +61,30 @@ def embedding_arrays(embeddings: dict[str, Any]) -> dict[str, Any]:
     return arrays
 
 
-def embeddings_of(path: Any, data: Any, split: str | None) -> dict[str, Any]:
-    """The vectors to judge, by name."""
-    if isinstance(path, Run):
-        return embed_checkpoint(path.folder / CHECKPOINT, data, split)
+def judged(path: Any, data: Any, split: str | None) -> tuple[dict[str, Any], dict[str, Verdict]]:
+    """The vectors by name, and the verdict on each."""
     if isinstance(path, np.ndarray | torch.Tensor):
-        return {"vectors": path}
-    path = Path(path)
-    if path.is_dir():
-        return embed_checkpoint(Run(path).folder / CHECKPOINT, data, split)
-    return embed_checkpoint(path, data, split) if path.suffix == ".ckpt" else dict(read_vectors(path))
+        embeddings: dict[str, Any] = {"vectors": path}
+    else:
+        path = path.folder if isinstance(path, Run) else Path(path)
+        checkpoint = Run(path).folder / CHECKPOINT if path.is_dir() else path
+        if checkpoint.suffix == CHECKPOINT_SUFFIX:
+            return judge_checkpoint(checkpoint, data, split)
+        embeddings = dict(read_vectors(path))
+    return embeddings, {name: collapse.diagnose(values, name=name) for name, values in embeddings.items()}
 
 
-def embed_checkpoint(path: Path, data: Any, split: str | None) -> dict[str, Any]:
-    """Y and Z of some pictures through the network of a checkpoint."""
+def judge(embeddings: dict[str, Any], method: Method, hints: dict[str, Any]) -> dict[str, Verdict]:
+    """Verdicts on Y and Z of a method: the scale of Z counts where the loss asks for one."""
+    targets = {"Z": method.target_std}
+    return {
+        name: collapse.diagnose(values, name=name, target_std=targets.get(name), settings=hints)
+        for name, values in embeddings.items()
+    }
+
+
+def judge_checkpoint(path: Path, data: Any, split: str | None) -> tuple[dict[str, Any], dict[str, Verdict]]:
+    """Y and Z of some pictures through the network of a checkpoint, and the verdict on each."""
     method, settings, taken = restore(path)
     if data is None and settings.data.startswith("<"):
         raise InputError("the run was trained on an array given from Python: add --data")
@@ -83,4 +94,5 @@ def embed_checkpoint(path: Path, data: Any, split: str | None) -> dict[str, Any]
     chosen = np.unique(np.linspace(0, len(source) - 1, min(DIAGNOSED, len(source))).astype(int))
     pictures = Pictures(source, pixels, taken["image_size"], chosen)
     (representation, embedding), _ = embed_pictures(pictures, method.embed)
-    return {"Y": representation, "Z": embedding}
+    embeddings = {"Y": representation, "Z": embedding}
+    return embeddings, judge(embeddings, method, {**vars(settings), **method.coefficients()})

@@ -11,12 +11,11 @@ import pyarrow.parquet
 import safetensors.numpy
 from rich.progress import Progress
 
-from fullrank.data import open_pictures
 from fullrank.data.statistics import Pixels
 from fullrank.errors import InputError
 from fullrank.evaluation.features import Pictures, choose_device, embed_pictures
 from fullrank.files import write_atomically
-from fullrank.runs.evaluate import check_channels, run_data
+from fullrank.runs.evaluate import check_channels, pictures_for
 from fullrank.runs.folder import Run
 from fullrank.terminal import log_console
 
@@ -30,8 +29,7 @@ def embed_run(run: str | Path | Run, *, data: Any, split: str | None, out: Path,
         raise InputError(f"cannot write {out}: give a name that ends in {', '.join(KINDS)}")
     if not out.parent.is_dir():
         raise InputError(f"cannot write {out}: {out.parent} is no folder")
-    data = run_data(run) if data is None else data
-    source = open_pictures(data, split or (run.settings.split if data == run.settings.data else None))
+    _, source = pictures_for(run, data, split)
     pixels = Pixels.from_dict(run.input["pixels"])
     where = choose_device(device)
     pictures = Pictures(source, pixels, run.input["image_size"])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fullrank.data import open_pictures
+from fullrank.data import Source, open_pictures
 from fullrank.data.statistics import Pixels
 from fullrank.errors import InputError
 from fullrank.evaluation import protocol as protocols
@@ -29,8 +29,7 @@ def evaluate_run(
     """What `fullrank.evaluate` does."""
     run = run if isinstance(run, Run) else Run(run)
     judge = protocols.PROTOCOLS.get(protocol)
-    data = run_data(run) if data is None else data
-    source = open_pictures(data, split or (run.settings.split if data == run.settings.data else None))
+    data, source = pictures_for(run, data, split)
     parts = labelled_parts(source, data, test_split=test_split, most=MOST, seed=run.settings.seed)
     where = choose_device(device)
     backbone = run.backbone.to(where)
@@ -51,12 +50,16 @@ def evaluate_run(
     return plain(result)
 
 
-def run_data(run: Run) -> str:
-    """The data that a run was trained on. Raises `InputError` when it was given from Python."""
-    data = run.settings.data
-    if data.startswith("<"):
-        raise InputError("the run was trained on an array given from Python: name the data to use here")
-    return data
+def pictures_for(run: Run, data: Any, split: str | None) -> tuple[Any, Source]:
+    """The data asked for, or the run's own, and its pictures.
+
+    Raises `InputError` when the run's own were given from Python.
+    """
+    if data is None:
+        data, split = run.settings.data, split or run.settings.split
+        if data.startswith("<"):
+            raise InputError("the run was trained on an array given from Python: name the data to use here")
+    return data, open_pictures(data, split)
 
 
 def pictures_of(part: Part, pixels: Pixels, run: Run) -> Pictures:

@@ -56,7 +56,12 @@ class Adapter(lightning.LightningModule):
 
     def views(self, batch: Any) -> Batch:
         """Random views in the precision and memory layout of the network."""
-        made = self.feed.views(batch)
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)  # views are made in float32 whatever the precision of the network
+        try:
+            made = self.feed.views(batch)
+        finally:
+            torch.set_default_dtype(default)
         layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
         dtype = next(self.method.parameters()).dtype
         made.views = [view.to(dtype=dtype, memory_format=layout) for view in made.views]
@@ -78,6 +83,10 @@ class Adapter(lightning.LightningModule):
         """Step, then let the method move what follows the weights."""
         super().optimizer_step(*arguments, **options)
         self.method.after_step(self.trainer.global_step / self.total_steps)
+
+    def is_finite(self) -> bool:
+        """Whether every weight is a finite number."""
+        return all(bool(torch.isfinite(parameter).all()) for parameter in self.method.parameters())
 
     @property
     def total_steps(self) -> int:

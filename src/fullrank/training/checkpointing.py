@@ -13,6 +13,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback
 
 from fullrank.files import unwritable
+from fullrank.training.adapter import Adapter
 
 
 class Checkpointing(Callback):
@@ -49,7 +50,8 @@ class Checkpointing(Callback):
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
         # Between two steps only: gradients that are being accumulated are not part of a checkpoint.
         between_steps = (batch_idx + 1) % trainer.accumulate_grad_batches == 0
-        if (stop or due) and between_steps:
+        # Weights that are not finite are never saved over good ones: the next loss will stop the run.
+        if (stop or due) and between_steps and (not isinstance(module, Adapter) or module.is_finite()):
             self.save(trainer)
         trainer.should_stop = trainer.should_stop or (stop and between_steps)
 

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from fullrank import collapse
+from fullrank.collapse import Verdict
 from fullrank.data.source import Source
 from fullrank.evaluation.factors import factor_scores
 from fullrank.evaluation.features import Pictures, choose_device, embed_pictures, evaluating
@@ -24,7 +24,7 @@ from fullrank.evaluation.splits import Part, labelled_parts
 from fullrank.files import write_atomically
 from fullrank.methods import Method
 from fullrank.report import build_report
-from fullrank.runs.diagnose import embedding_arrays
+from fullrank.runs.diagnose import embedding_arrays, judge
 from fullrank.runs.folder import Run, build_method
 from fullrank.training.adapter import Adapter
 from fullrank.training.monitor import Monitor
@@ -129,7 +129,8 @@ def finish(
     if parts is not None:
         untrained, _ = build_method(settings, prepared.pixels.channels, prepared.image_size)
         summary |= compare(method.backbone, untrained.backbone.to(device).eval(), prepared, parts, device)
-    arrays |= pictures_for_report(method.backbone, prepared, device)
+    if settings.report:
+        arrays |= pictures_for_report(method.backbone, prepared, device)
     write_atomically(run.folder / "diagnostics.npz", lambda file: np.savez_compressed(file, **arrays))
     reference_curves(run, settings)
     run.write_summary(summary | {"finished": True})
@@ -144,14 +145,13 @@ def median_speed(monitor: Monitor) -> float:
 
 def diagnose_method(
     method: Method, hints: dict[str, Any], prepared: Prepared, device: torch.device
-) -> tuple[dict[str, Any], dict[str, collapse.Verdict]]:
+) -> tuple[dict[str, Any], dict[str, Verdict]]:
     """Verdicts on Y and Z of whole pictures, and the arrays that the report draws."""
     chosen = np.linspace(0, len(prepared.source) - 1, min(DIAGNOSED, len(prepared.source))).astype(int)
     pictures = Pictures(prepared.source, prepared.pixels, prepared.image_size, np.unique(chosen))
     (representation, embedding), _ = embed_pictures(pictures, method.embed, device=device)
     embeddings = {"Y": representation, "Z": embedding}
-    verdicts = {name: collapse.diagnose(values, name=name, settings=hints) for name, values in embeddings.items()}
-    return embedding_arrays(embeddings), verdicts
+    return embedding_arrays(embeddings), judge(embeddings, method, hints)
 
 
 def compare(

@@ -64,6 +64,9 @@ def train_run(given: Mapping[str, Any]) -> Run:
     settings.output = str(folder)
     if settings.resume:
         settings = resumed_settings(folder, asked)
+        if Run(folder).summary.get("finished"):
+            console.print(f"{folder} is finished: nothing is left to train")
+            return Run(folder)
     else:
         refuse_folder(folder, overwrite=settings.overwrite)
     prepared = prepare(settings, console)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from fullrank import collapse
 from fullrank.files import write_text
-from fullrank.training.adapter import Adapter
+from fullrank.training.adapter import Adapter, Diverged
 
 # Rows on which the live measures are taken: enough for a rank of several hundred, a few ms to decompose.
 LIVE_ROWS = 512
@@ -84,6 +84,8 @@ class Monitor(Callback):
         row |= self._collapse()
         self.seconds += time.monotonic() - started
         if self.probe and (step % self.probe_every == 0 or step == module.total_steps):
+            if not module.is_finite():
+                raise Diverged(module.advice("the weights are not finite numbers any more"))
             row["knn"] = self.probe(module)
         self._record(row, trainer)
         self._clock = (step, time.monotonic())

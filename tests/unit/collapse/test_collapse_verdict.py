@@ -106,6 +106,13 @@ def test_the_rank_of_the_floor_is_found(rank: int) -> None:
     assert f"lies in {rank} of 100 possible directions" in verdict.reason
 
 
+def test_empty_directions_count_where_a_floor_cannot_be_seen() -> None:
+    torch.manual_seed(0)
+    verdict = diagnose(low_rank(1)(100, 4))
+    assert verdict.verdict == DIMENSIONAL
+    assert verdict.reason == "Z (100 x 4) varies in 1 of 4 possible directions only; the others are empty."
+
+
 def test_a_cliff_counts_whatever_follows() -> None:
     """Noise that differs in strength between directions is no flat floor."""
     torch.manual_seed(0)
@@ -154,9 +161,9 @@ def test_dead_and_duplicated_dimensions_show_where_the_rank_cannot(plant: Plant)
 def test_a_dead_dimension_is_not_also_a_duplicate() -> None:
     torch.manual_seed(0)
     vectors = gaussian(200, 30)
-    vectors[:, :4] = 1e-5 * vectors[:, 10:14]
+    vectors[:, :4] = vectors[:, 25:29] = 1e-5 * vectors[:, 10:14]
     found = diagnose(vectors).measures
-    assert (found["dead_dimensions"], found["copied_dimensions"]) == (4, 0)
+    assert (found["dead_dimensions"], found["copied_dimensions"]) == (8, 0)
 
 
 def test_sparse_units_that_share_one_active_vector_are_no_duplicates() -> None:
@@ -188,6 +195,11 @@ def test_remarks(plant: Plant, said: str) -> None:
     assert not any(said in remark for remark in diagnose(gaussian(n, 100)).remarks)
 
 
+def test_nothing_more_is_said_of_one_point() -> None:
+    torch.manual_seed(0)
+    assert diagnose(point(1e-3)(100, 60)).remarks == []
+
+
 def test_an_ordinary_embedding_gets_no_remark() -> None:
     torch.manual_seed(0)
     vectors = gaussian(500, 60)
@@ -201,6 +213,11 @@ def test_clusters_are_counted_in_bits() -> None:
     assert "4 tight clusters" in verdict.reason
     assert "at most 2.0 bits" in verdict.reason
     assert "clusters" not in diagnose(gaussian(400, 50)).measures
+
+
+def test_outliers_are_no_clusters() -> None:
+    torch.manual_seed(0)
+    assert "clusters" not in diagnose(torch.cat([gaussian(300, 20), 1000 * gaussian(3, 20)])).measures
 
 
 def test_the_share_of_the_variance_between_clusters() -> None:

@@ -148,6 +148,15 @@ def test_shuffling_depends_on_the_epoch_alone(tmp_path, make):
     assert sorted(orders[2]) == list(range(SAMPLES)) != orders[2]
 
 
+def test_shards_are_shuffled_beyond_the_reach_of_the_buffer(tmp_path):
+    stream = open_source(shards(tmp_path / "data", 3))
+    stream.shuffle = 1
+    first = set()
+    for stream.epoch in range(8):
+        first.add(numbers(stream)[0] % 3)  # samples i, i + 3, ... lie in shard i
+    assert first == {0, 1, 2}
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_the_first_samples_can_be_checked(tmp_path, make):
     stream = open_source(make(tmp_path / "data", 2))

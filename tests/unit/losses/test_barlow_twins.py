@@ -59,3 +59,12 @@ def test_value_does_not_depend_on_shift_and_scale_of_a_column(n, d):
     moved = x.detach() * torch.linspace(0.5, 90.0, d, dtype=x.dtype) - 7
     ours, theirs = losses.barlow_twins(moved, y, eps=0.0), losses.barlow_twins(x, y, eps=0.0)
     torch.testing.assert_close(ours["loss"], theirs["loss"], rtol=1e-10, atol=0)
+
+
+def test_redundancy_of_one_live_column_is_zero_not_negative():
+    """n < d subtracts two equal numbers here; rounding must not give a negative sum of squares."""
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        x, y = torch.zeros(2, 4, 9)
+        x[:, 3], y[:, 3] = torch.randn(2, 4, generator=generator)
+        assert losses.barlow_twins(x, y)["redundancy"] >= 0
