@@ -36,11 +36,18 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return run(arguments[0], arguments[1:])
     except InputError as error:
-        print(f"fullrank: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"fullrank: error: {one_line(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
         print(f"fullrank: {stop or 'stopped; nothing was saved'}", file=sys.stderr)
         return 128 + getattr(stop, "signal", signal.SIGINT)
+
+
+def one_line(message: str) -> str:
+    """A message without line breaks; of one that a worker process sent, what it says after its traceback."""
+    if message.startswith("Caught "):
+        message = message.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(message.split())
 
 
 def overview() -> str:

@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fullrank import cli
 from tests.end_to_end.conftest import TINY
 
 SMALL = ["--backbone", "test_resnet", "--expander", "16-16", "--batch_size", "8", "--steps", "2", "--report", "false"]
@@ -52,8 +53,14 @@ def refused(command, *arguments, words):
         (["--views", "[{'szie': 3}]"], "did you mean 'size'?"),
     ],
 )
-def test_options(command, arguments, words):
-    refused(command, "train", "--data", "shapes:N=64,size=32", "--backbone", "test_resnet", *arguments, words=words)
+def test_options(tmp_path, monkeypatch, capsys, arguments, words):
+    """In this process, as there are many; the command's own start is what all other tests here go through."""
+    monkeypatch.chdir(tmp_path)
+    code = cli.main(["train", "--data", "shapes:N=256,size=32", "--backbone", "test_resnet", *arguments])
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("fullrank: error: ")]
+    assert (code, len(lines)) == (2, 1)
+    assert words in lines[0]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_yaml_key_that_does_not_exist(command):

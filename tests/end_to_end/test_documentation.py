@@ -1,6 +1,7 @@
 """Every code block of the README and the docs is run, in the order in which a reader meets them.
 
-Training is cut to a few steps: the wrapper below adds `--steps` to the command and to `fullrank.train`; nothing else changes.
+Training is cut to a few steps: the wrapper below adds `--steps` to the command and to `fullrank.train`; nothing else
+changes.
 """
 
 import os

@@ -19,8 +19,7 @@ ALLOWED = {
     "data": FOUNDATION,
     "evaluation": FOUNDATION | {"data"},
     "report": FOUNDATION,
-    "runs": FOUNDATION
-    | {"collapse", "commands", "data", "evaluation", "methods", "networks", "report", "terminal"},
+    "runs": FOUNDATION | {"collapse", "commands", "data", "evaluation", "methods", "networks", "report", "terminal"},
     "training": FOUNDATION
     | {"collapse", "commands", "data", "evaluation", "methods", "networks", "report", "runs", "terminal", "views"},
 }

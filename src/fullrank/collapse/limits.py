@@ -4,8 +4,8 @@
 """
 
 # What decides a verdict.
-# One point: the share of the mean squared length that varies. 1e-5 is a spread of 0.3 % of the offset, between an offset
-# of 100 standard deviations (1e-4), which subtracting the mean undoes, and a point with noise of 0.1 % (1e-6).
+# One point: the share of the mean squared length that varies. 1e-5 is a spread of 0.3 % of the offset, between an
+# offset of 100 standard deviations (1e-4), which subtracting the mean undoes, and a point with noise of 0.1 % (1e-6).
 POINT_SHARE = 1e-5
 ROUNDING = 1e-9  # of the length of the mean: vectors nearer to it are equal up to float64 rounding
 SHRUNK = 0.1  # of the std that the loss asks for: healthy embeddings have 0.29 and more, collapsed ones 0.056 and less

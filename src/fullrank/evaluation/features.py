@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as vision
 
-from fullrank.data.source import Source, UnreadableImage
+from fullrank.data.source import Source
 from fullrank.data.statistics import Pixels
+from fullrank.errors import InputError
 
 CHUNK = 256  # pictures in one forward pass
 THREADS = 4  # decoding leaves Python's lock
@@ -48,7 +49,7 @@ class Pictures:
     def _read(self, index: int) -> Tensor | None:
         try:
             image = self.pixels.to_unit(self.source.read(int(index)))
-        except UnreadableImage as error:
+        except InputError as error:  # unreadable, or of another kind than the set
             self.unreadable.append(str(error))
             return None
         return fit_to(torch.from_numpy(image).permute(2, 0, 1), self.image_size).clamp_(0, 1)

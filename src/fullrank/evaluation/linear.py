@@ -36,7 +36,7 @@ def linear_probe(
     test_labels: Int[Array, " m"] | None,
     *,
     learning_rates: Sequence[float] = LEARNING_RATES,
-    epochs: int = 100,
+    epochs: int = 30,
     batch_size: int = 256,
     standardise: bool = True,
     seed: int = 0,
@@ -52,7 +52,8 @@ def linear_probe(
         test_features: judged on.
         test_labels: a label that no training sample has counts as an error.
         learning_rates: bases, at batch 256. The published single value is `(0.001,)`, for features of a ViT.
-        epochs: passes over the training samples.
+        epochs: passes over the training samples. The published 100 give the same accuracy at the best rate, and
+            cost three times as much.
         batch_size: samples in a step.
         standardise: bring every dimension to mean 0 and standard deviation 1 on the training samples, so that
             the same learning rates serve every network; the published code does not.

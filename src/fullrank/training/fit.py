@@ -67,7 +67,7 @@ def train_run(given: Mapping[str, Any]) -> Run:
         if Run(folder).summary.get("finished"):
             console.print(f"{folder} is finished: nothing is left to train")
             return Run(folder)
-    else:
+    elif is_first_process():
         refuse_folder(folder, overwrite=settings.overwrite)
     prepared = prepare(settings, console)
     adapter = build_adapter(settings, prepared, folder, console)

@@ -16,6 +16,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from fullrank import collapse
+from fullrank.errors import InputError
 from fullrank.files import write_text
 from fullrank.training.adapter import Adapter, Diverged
 
@@ -84,9 +85,10 @@ class Monitor(Callback):
         row |= self._collapse()
         self.seconds += time.monotonic() - started
         if self.probe and (step % self.probe_every == 0 or step == module.total_steps):
-            if not module.is_finite():
-                raise Diverged(module.advice("the weights are not finite numbers any more"))
-            row["knn"] = self.probe(module)
+            try:
+                row["knn"] = self.probe(module)
+            except InputError as error:  # features that are not finite
+                raise Diverged(module.advice(str(error))) from error
         self._record(row, trainer)
         self._clock = (step, time.monotonic())
 

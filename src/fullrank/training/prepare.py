@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from joblib import cpu_count
 from rich.console import Console
 
 from fullrank import methods
@@ -98,7 +98,7 @@ def place(
 def default_workers(settings: SimpleNamespace) -> int:
     """One decoding process a core and device, at most 16."""
     devices = settings.devices if isinstance(settings.devices, int) else 1
-    return max(1, min(16, (os.cpu_count() or 1) // max(1, devices)))
+    return max(1, min(16, cpu_count() // max(1, devices)))
 
 
 def default_image_size(check: SourceCheck) -> int:

@@ -1,5 +1,6 @@
 """The embedded set: the same everywhere, true to its factors, and hard for a comparison of pixels."""
 
+import hashlib
 import pickle
 import subprocess
 import sys
@@ -25,10 +26,10 @@ def test_a_picture_is_the_same_in_any_company():
 
 
 def test_another_process_makes_the_same_pictures():
-    code = "from fullrank.data.shapes import Shapes; import hashlib; print(hashlib.md5(Shapes(50).images()).hexdigest())"
+    code = (
+        "import hashlib; from fullrank.data.shapes import Shapes; print(hashlib.md5(Shapes(50).images()).hexdigest())"
+    )
     made = [subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout for _ in range(2)]
-    import hashlib
-
     assert made == [hashlib.md5(Shapes(50).images()).hexdigest() + "\n"] * 2
 
 
@@ -96,7 +97,7 @@ def test_factors_are_what_the_pixels_show():
 def test_every_factor_is_named_and_measured():
     assert SET.factors.keys() == FACTORS.keys() == SET.factor_kinds.keys()
     assert all(values.shape == (600,) for values in SET.factors.values())
-    assert all(0 <= SET.factors[name].min() and SET.factors[name].max() <= 2 * np.pi for name in ("hue", "light"))
+    assert all(SET.factors[name].min() >= 0 and SET.factors[name].max() <= 2 * np.pi for name in ("hue", "light"))
 
 
 def test_pixels_say_little_about_the_label():

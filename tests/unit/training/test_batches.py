@@ -1,5 +1,7 @@
 """Which samples make up a batch: every epoch once, the same when resumed, the same on any number of processes."""
 
+from itertools import chain
+
 import pytest
 
 from fullrank.training.batches import Batches, Plan, mix
@@ -12,7 +14,7 @@ def rows(batches):
 
 
 def test_an_epoch_holds_every_sample_at_most_once():
-    epoch = sum(rows(Batches(PLAN))[: PLAN.batches_per_epoch], [])
+    epoch = list(chain(*rows(Batches(PLAN))[: PLAN.batches_per_epoch]))
     assert len(epoch) == len(set(epoch)) == 48
     assert set(epoch) <= set(range(53))
 
@@ -30,7 +32,7 @@ def test_a_resumed_run_sees_the_rest(start):
 @pytest.mark.parametrize("world", [2, 4])
 def test_processes_together_see_what_one_sees(world):
     parts = [list(Batches(PLAN, rank=rank, world_size=world)) for rank in range(world)]
-    joint = [sum(batch, []) for batch in zip(*parts, strict=True)]
+    joint = [list(chain(*batch)) for batch in zip(*parts, strict=True)]
     assert joint == list(Batches(PLAN))
 
 
