@@ -7,20 +7,8 @@ import sys
 import pytest
 
 # A run of a few seconds: tiny pictures, a tiny network.
-TINY = [
-    "--data",
-    "shapes:N=256,size=32",
-    "--backbone",
-    "test_resnet",
-    "--expander",
-    "32-32-32",
-    "--batch_size",
-    "64",
-    "--steps",
-    "12",
-    "--save_minutes",
-    "0",
-]
+TINY = ["--data", "shapes:N=256,size=32", "--backbone", "test_resnet", "--expander", "32-32-32"]
+TINY += ["--batch_size", "64", "--steps", "12", "--save_minutes", "0"]
 
 
 class Command:

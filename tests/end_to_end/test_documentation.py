@@ -32,9 +32,8 @@ def write_wrapper(folder):
     wrapper = folder / "bin/fullrank"
     wrapper.parent.mkdir()
     module = f'"{sys.executable}" -m fullrank.cli'
-    wrapper.write_text(
-        f'#!/bin/sh\ncase "$1 $*" in\n*--resume*) {module} "$@" ;;\n"train "*) {module} "$@" {SHORT} ;;\n*) {module} "$@" ;;\nesac\n'
-    )
+    cases = f'*--resume*) {module} "$@" ;;\n"train "*) {module} "$@" {SHORT} ;;\n*) {module} "$@" ;;\n'
+    wrapper.write_text(f'#!/bin/sh\ncase "$1 $*" in\n{cases}esac\n')
     wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
 
 

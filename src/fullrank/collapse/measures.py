@@ -332,7 +332,7 @@ def lidar(views: Tensor | np.ndarray, *, delta: float = 1e-4, eps: float = 1e-8)
     """LiDAR: effective rank of the between-sample scatter measured in units of the within-sample scatter.
 
     `views` is n x q x d: q views of each of n samples. Population means; M = Sw^-1/2 Sb Sw^-1/2 with delta added to
-    the diagonal of Sw; exp entropy of p = lambda / sum(lambda) + eps. 0 to min(n - 1, d).
+    the diagonal of Sw; exp entropy of p = lambda / sum(lambda) + eps over all d of them. 0 to min(n - 1, d).
     Source: Thilak et al. 2024 (no released code).
     """
     tensor = torch.as_tensor(views)
@@ -346,4 +346,5 @@ def lidar(views: Tensor | np.ndarray, *, delta: float = 1e-4, eps: float = 1e-8)
     scatter = within.T @ within / len(within) + delta * torch.eye(width, dtype=within.dtype, device=within.device)
     # the eigenvalues of M are the squared singular values of Sb^1/2 Sw^-1/2: never negative
     whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(scatter), between.T, upper=False)
-    return entropy_rank(torch.linalg.svdvals(whitened).square() / count, eps)
+    values = torch.linalg.svdvals(whitened).square()
+    return entropy_rank(functional.pad(values, (0, width - len(values))), eps)

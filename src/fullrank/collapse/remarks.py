@@ -117,5 +117,5 @@ def _few_vectors(seen: Evidence) -> str | None:
 
 Look = Callable[[Evidence], str | None]
 ALWAYS: tuple[Look, ...] = (_disagreement, _identical, _outlying)
-ALIVE: tuple[Look, ...] = (_dead, _copied, _far, _small, _few_vectors)
-HEALTHY: tuple[Look, ...] = (_empty, _narrow, _one_direction)
+ALIVE: tuple[Look, ...] = (_dead, _far, _small, _few_vectors)
+HEALTHY: tuple[Look, ...] = (_copied, _empty, _narrow, _one_direction)

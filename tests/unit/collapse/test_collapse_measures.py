@@ -170,13 +170,15 @@ def test_power_law_of_a_spectrum_that_ends() -> None:
         collapse.power_law(torch.cat([torch.ones(12), torch.zeros(100)]).double())
 
 
-def test_lidar_equals_the_generalised_eigenvalues() -> None:
-    views = np.random.default_rng(0).normal(size=(9, 4, 5)) + 3 * np.random.default_rng(1).normal(size=(9, 1, 5))
+@pytest.mark.parametrize("count", [9, 4])
+def test_lidar_equals_the_generalised_eigenvalues(count: int) -> None:
+    noise, samples = (np.random.default_rng(seed).normal(size=(count, q, 5)) for seed, q in ((0, 4), (1, 1)))
+    views = noise + 3 * samples
     means = views.mean(axis=1)
     between = np.cov(means.T, bias=True)
-    within = sum(np.cov((views[:, view] - means).T, bias=True) for view in range(4)) / 4
-    within += sum(np.outer(gap, gap) for gap in (views - means[:, None]).mean(axis=0)) / 4 + 0.3 * np.eye(5)
-    values = np.linalg.eigvals(np.linalg.solve(within, between)).real
+    gaps = (views - means[:, None]).reshape(-1, 5)
+    within = sum(np.outer(gap, gap) for gap in gaps) / len(gaps) + 0.3 * np.eye(5)
+    values = np.linalg.eigvals(np.linalg.solve(within, between)).real.clip(min=0)
     shares = values / values.sum() + 1e-3
     expected = np.exp(-(shares * np.log(shares)).sum())
     np.testing.assert_allclose(collapse.lidar(views, delta=0.3, eps=1e-3), expected, rtol=1e-9)
