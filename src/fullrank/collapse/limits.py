@@ -11,6 +11,9 @@ ROUNDING = 1e-9  # of the length of the mean: vectors nearer to it are equal up 
 SHRUNK = 0.1  # of the std that the loss asks for: healthy embeddings have 0.29 and more, collapsed ones 0.056 and less
 ONE_POINT_PAIRS = 0.8  # of all pairs are equal when 90 % of the vectors are one point
 FEW_DIRECTIONS = 10  # hold 95 % of the variance: healthy embeddings need 16 and more, collapsed ones 1 to 9
+LONG_TAIL = (
+    5.0  # effective rank over those directions: a smooth tail of more is early training or data with few factors
+)
 FEW_SHARE = 0.125  # of the possible rank, for embeddings so narrow that ten directions are many
 ALIVE_SHARE = 0.5  # of the possible rank, or of the dimensions, below which most of the embedding is empty
 FEW_CLUSTERS = 0.25  # of the possible rank: more tight clusters than this may be repeated samples
@@ -25,7 +28,7 @@ EMPTY = 1e-10  # of the largest variance: above float32 rounding, below the smal
 FLOOR_DROP = 10.0  # from one eigenvalue to the next; healthy embeddings reach 4.3, power laws 2^alpha
 FLOOR_FLATNESS = 12.0  # largest over median eigenvalue behind the drop: twice the 6 of noise in a square matrix
 CLIFF_DROP = 50.0  # a drop after which it does not matter whether the rest is flat
-FLOOR_SHARE = 0.05  # of the variance: a floor that holds more is part of the picture and not noise below it
+FLOOR_SHARE = 0.04  # of the variance: a floor that holds more is part of the picture and not noise below it
 CLUSTER_RADIUS = 0.2  # of the root mean square distance of two vectors: links the members of one cluster
 CLUSTER_SHARE = 0.95  # of the variance that lies between tight clusters, and of the vectors that are in one
 CLUSTER_SIZE = 8  # mean number of sampled vectors in a cluster; below, near neighbours are no cluster

@@ -143,7 +143,8 @@ def _empty(seen: Evidence) -> Finding | None:
 
 def _few(seen: Evidence) -> Finding | None:
     used = seen.directions(0.95)
-    if used > min(limits.FEW_DIRECTIONS, limits.FEW_SHARE * seen.possible):
+    few = used <= min(limits.FEW_DIRECTIONS, limits.FEW_SHARE * seen.possible)
+    if not few or seen.effective_rank > limits.LONG_TAIL * used:
         return None
     return Finding(
         "dimensional collapse",

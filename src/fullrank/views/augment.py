@@ -60,13 +60,13 @@ class Changes:
     def __init__(self, view: View, draws: Draws, channels: int, size: int, device: torch.device) -> None:
         self.view, self.draws, self.size, self.device = view, draws, size, device
         self.jitter = Jitter(draws.order, draws.factors, draws.grayscale, channels, device)
-        self.blur = GaussianBlur(draws.sigma[draws.blur], view.blur_kernel, size, device)
+        self.blur = GaussianBlur(draws.sigma[draws.blur], view.blur_kernel, size, channels, device)
 
     def flip(self, crops: Shaped[Tensor, "m c s s"], part: slice) -> Float[Tensor, "m c s s"]:
         """Crops of any type, flipped where drawn, as float32."""
-        flipped = self.draws.flip[part]
-        if any(flipped):
-            crops = change_where(crops.clone(), flipped, lambda some, _: some.flip(-1))
+        if len(crops) > 1:
+            crops = crops.clone()  # to be changed in places
+        crops = change_where(crops, part, self.draws.flip, lambda some, _: some.flip(-1))
         return torch.empty(crops.shape, device=self.device).copy_(crops)
 
     def crop(
@@ -81,14 +81,12 @@ class Changes:
         """Jitter, grayscale, blur and solarize crops whose values times `scale` are in [0, 1]; uses them up."""
         start = torch.full((len(crops), 1, 1, 1), scale, device=self.device)
         x, factor, offset = self.jitter(Stored(crops, start, torch.zeros_like(start)), part)
-        before, blurred = sum(self.draws.blur[: part.start]), self.draws.blur[part]
-        place = slice(before, before + sum(blurred))
-        x = change_where(x, blurred, lambda some, _: self.blur(some, place))
+        before = sum(self.draws.blur[: part.start])
+        x = change_where(x, part, self.draws.blur, lambda some, _: self.blur(some, slice(before, before + len(some))))
         if any(self.draws.solarize[part]):
-            threshold, top = (self.view.solarize_threshold - offset) / factor, (1 - 2 * offset) / factor
-            x = change_where(
-                x, self.draws.solarize[part], lambda some, rows: solarize(some, threshold[rows], top[rows])
-            )
+            x, solarized = x.mul_(factor).add_(offset), self.draws.solarize
+            x = change_where(x, part, solarized, lambda some, _: solarize(some, self.view.solarize_threshold))
+            factor, offset = torch.ones_like(factor), torch.zeros_like(offset)
         return Stored(x, factor, offset)
 
 
@@ -161,7 +159,7 @@ class Augment(nn.Module):
         n, c, *sides = images.shape
         size = view.size if boxes is not None else sides[0]
         changes = Changes(view, draw(view, n * self.share[1]).of(self._part(n)), c, size, images.device)
-        output = _uninitialised((n, c, size, size), images.device)
+        output, mean, std = _uninitialised((n, c, size, size), images.device), self.mean, self.std
         with torch.autocast(images.device.type, enabled=False):
             for part in _parts(images, max(size, *sides)):
                 if boxes is None:
@@ -169,7 +167,7 @@ class Augment(nn.Module):
                 else:
                     crops = changes.crop(images[part], part, boxes[part])
                 x, scale, offset = changes.recolour(crops, part, 1 / FULL_SCALE.get(images.dtype, 1))
-                torch.mul(x, scale / self.std, out=output[part]).add_((offset - self.mean) / self.std)
+                torch.mul(x, scale / std, out=output[part]).add_((offset - mean) / std)
         return output
 
     def _check(self, images: Shaped[Tensor, "n c h w"]) -> None:

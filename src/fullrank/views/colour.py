@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import one_hot
 
+from fullrank.views.hue import HueShift
 from fullrank.views.subset import change_where
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
@@ -76,17 +76,15 @@ class Jitter:
         self.gain = _by_turn(keep.masked_fill(saturated, 1).unsqueeze(2), device)
         self.carry = _by_turn((keep + pull * (kind != BRIGHTNESS) * grey.sum()).unsqueeze(2), device)
         self.contrast = _by_turn((pull * (kind == CONTRAST)).unsqueeze(2) * grey, device)
-        self.hue_maps, self.hue_levels = (part.to(device) for part in hue_maps(factors[:, HUE]))
+        self.hue = HueShift(factors[:, HUE], device)
 
     def __call__(self, image: Stored, part: slice) -> Stored:
         """Jitter the `part` of the batch that is stored here, in [0, 1]; uses it up."""
-        maps, levels = self.hue_maps[part], self.hue_levels[part]
         for turn in range(5):
             if any(self.blended[turn][part]):
                 image = self._blend(image, turn, part)
-            shifted = self.shifted[turn][part]
-            x = change_where(image.x, shifted, lambda some, rows: shift_hue(some, maps[rows], levels[rows]))
-            image = image._replace(x=x)
+            x, scale, offset = image
+            image = Stored(change_where(x, part, self.shifted[turn], self.hue), scale, offset)
         return image
 
     def _blend(self, image: Stored, turn: int, part: slice) -> Stored:
@@ -104,42 +102,3 @@ class Jitter:
 
 def _by_turn(values: Float[Tensor, "turns n c"], device: torch.device) -> tuple[Float[Tensor, "n c 1 1"], ...]:
     return values[..., None, None].to(device).unbind()
-
-
-def shift_hue(
-    images: Float[Tensor, "n 3 h w"], maps: Float[Tensor, "n 3 8"], levels: Float[Tensor, "n 1 1"]
-) -> Float[Tensor, "n 3 h w"]:
-    """Turn the hue of each sample by what its entry in `hue_maps` says, in place.
-
-    A hue shift moves a pixel along the edges of a hexagon between its lowest and its highest value. Up
-    to a twelfth of a turn that is, for red and a shift by s sixths, red + low + ... clipped to
-    [low, high]
-    """
-    flat = images.flatten(2)
-    bounds = flat.new_empty(len(flat), 2, flat.shape[2])
-    low = torch.amin(flat, 1, keepdim=True, out=bounds[:, :1])
-    high = torch.amax(flat, 1, keepdim=True, out=bounds[:, 1:])
-    shifted = torch.bmm(maps[:, :, :3], flat).baddbmm_(maps[:, :, 3:5], bounds)
-    torch.maximum(flat, torch.lerp(low, high, levels), out=flat)
-    shifted.baddbmm_(maps[:, :, 5:], flat)
-    return shifted.clamp_min_(low).clamp_max_(high).view(images.shape)
-
-
-def hue_maps(shift: Float[Tensor, " n"]) -> tuple[Float[Tensor, "n 3 8"], Float[Tensor, "n 1 1"]]:
-    """The matrices and levels of `shift_hue` for shifts in turns."""
-    sixths = 6 * shift
-    thirds = (sixths / 2).round()  # whole thirds of a turn only exchange the channels
-    rest = sixths - 2 * thirds
-    size, beyond = rest.abs(), rest.abs() > 0.5
-    sign = torch.where(beyond, -1.0, 1.0)
-    level = torch.where(beyond, 2 - 2 * size, 2 * size)
-    own = (torch.arange(3) - thirds.long().unsqueeze(1)) % 3  # (n, 3)
-    step = torch.where(rest >= 0, 1, 2).unsqueeze(1)
-    before, after = (own + step) % 3, (own - step) % 3
-    bounds = torch.stack([size + sign * (1 - level), 1 - size + sign * level], 1)
-    maps = [
-        one_hot(own, 3) - one_hot(before, 3),
-        bounds.unsqueeze(1).expand(-1, 3, -1),
-        -sign.view(-1, 1, 1) * one_hot(after, 3),
-    ]
-    return torch.cat(maps, 2), level.view(-1, 1, 1)

@@ -7,11 +7,12 @@ import math
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
+from torch.nn.functional import interpolate
+from torchvision.transforms import v2
 
 from fullrank.errors import InputError
 from fullrank.views.recipe import Recipe, View
-from fullrank.views.separable import Block, apply_separable
+from fullrank.views.separable import Block, Separable
 
 TRIES = 10  # as torchvision, before it falls back to the centre
 FULL_SCALE = {torch.uint8: 255, torch.uint16: 65535}
@@ -39,7 +40,8 @@ class RandomCrops:
     """
 
     def __init__(self, recipe: Recipe) -> None:
-        self.crops = [_torchvision_crop(view) for view in recipe for _ in range(view.count)]
+        self.views = [view for view in recipe for _ in range(view.count)]
+        self.draws = [v2.RandomResizedCrop(view.size, view.scale, view.ratio) for view in self.views]
 
     def __call__(self, image: Shaped[Tensor, "c h w"]) -> list[Shaped[Tensor, "c _ _"]]:
         """Crops of (c, size, size); uint8 stays uint8, uint16 and floats become float32 in [0, 1].
@@ -50,14 +52,24 @@ class RandomCrops:
         check_depth(image)
         if image.dtype != torch.uint8:
             image = image.float() / FULL_SCALE.get(image.dtype, 1)
-        crops = [crop(image) for crop in self.crops]
-        # A bicubic resize overshoots; on uint8 torchvision clips by itself.
-        return crops if image.dtype == torch.uint8 else [crop.clamp_(0, 1) for crop in crops]
+        boxes = [draw.make_params([image]) for draw in self.draws]
+        return [_resize(image, view, **box) for view, box in zip(self.views, boxes, strict=True)]
 
 
-def _torchvision_crop(view: View) -> v2.RandomResizedCrop:
-    mode = InterpolationMode(view.interpolation)
-    return v2.RandomResizedCrop(view.size, view.scale, view.ratio, interpolation=mode, antialias=True)
+def _resize(
+    image: Shaped[Tensor, "c h w"], view: View, top: int, left: int, height: int, width: int
+) -> Shaped[Tensor, "c s s"]:
+    box = image[None, :, top : top + height, left : left + width]
+    # The layout of decoded pictures, which torch resizes fastest, and which the crop keeps.
+    box = box.contiguous(memory_format=torch.channels_last)
+    crop = interpolate(box, (view.size, view.size), mode=view.interpolation, antialias=True)[0]
+    # A bicubic resize overshoots; on uint8 torch clips by itself.
+    return crop if image.dtype == torch.uint8 else crop.clamp_(0, 1)
+
+
+def stack_crops(crops: list[Shaped[Tensor, "c s s"]]) -> Shaped[Tensor, "n c s s"]:
+    """A batch of crops in the memory layout that they have: several times faster than `torch.stack`."""
+    return torch.stack([crop.permute(1, 2, 0) for crop in crops]).permute(0, 3, 1, 2)
 
 
 def draw_boxes(view: View, n: int, height: int, width: int) -> Int[Tensor, "n 4"]:
@@ -105,7 +117,8 @@ def resized_crop(
     columns = _resize_matrices(left, w, images.shape[3], size, interpolation, images.device, flip)
     blocks = [[Block(slice(0, size), slice(0, m.shape[2]), m)] for m in (rows, columns)]
     crops = images.new_empty(*images.shape[:2], size, size)
-    return apply_separable(images, blocks[0], blocks[1], out=crops)
+    separable = Separable(blocks[0], blocks[1], images.shape[1])
+    return separable(images, slice(0, len(images)), out=crops)
 
 
 def _resize_matrices(

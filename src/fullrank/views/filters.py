@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fullrank.views.separable import Block, apply_separable
+from fullrank.views.separable import Block, Separable
 
 # Lighter taps change nothing at float32's precision, and their denormal products are very slow on CPUs.
 LIGHTEST_TAP = 1e-9
@@ -26,19 +26,22 @@ class GaussianBlur:
         sigma: standard deviations in pixels, on the CPU.
         kernel_size: taps of the filter, an odd number.
         size: side of the views in pixels.
+        channels: of the views.
         device: where the views are.
     """
 
-    def __init__(self, sigma: Float[Tensor, " n"], kernel_size: int, size: int, device: torch.device) -> None:
+    def __init__(
+        self, sigma: Float[Tensor, " n"], kernel_size: int, size: int, channels: int, device: torch.device
+    ) -> None:
         radius = min(kernel_size // 2, size - 1)
         tile = TILE if device.type == "cpu" and size > 2 * TILE else size
         band = _band(_gaussian_taps(sigma, radius).to(device), tile)
-        self.blocks = [_mirrored(band, start, min(start + tile, size), size) for start in range(0, size, tile)]
+        blocks = [_mirrored(band, start, min(start + tile, size), size) for start in range(0, size, tile)]
+        self.apply = Separable(blocks, blocks, channels)
 
     def __call__(self, images: Float[Tensor, "m c s s"], part: slice) -> Float[Tensor, "m c s s"]:
         """Blur, in place, the images that are this `part` of the batch."""
-        blocks = [Block(made, used, weights[part]) for made, used, weights in self.blocks]
-        return apply_separable(images, blocks, blocks, out=images)
+        return self.apply(images, part, out=images)
 
 
 def _gaussian_taps(sigma: Float[Tensor, " n"], radius: int) -> Float[Tensor, "n taps"]:
@@ -70,9 +73,7 @@ def _mirrored(band: Float[Tensor, "n tile used"], start: int, stop: int, size: i
     return Block(slice(start, stop), used, weights)
 
 
-def solarize(
-    images: Float[Tensor, "n c h w"], threshold: float | Tensor, top: float | Tensor
-) -> Float[Tensor, "n c h w"]:
-    """Invert all values from `threshold` up: they become `top` - value."""
+def solarize(images: Float[Tensor, "n c h w"], threshold: float) -> Float[Tensor, "n c h w"]:
+    """Invert all values from `threshold` up."""
     bright = torch.ge(images, threshold, out=torch.empty_like(images))
-    return torch.lerp(images, top - images, bright)
+    return torch.lerp(images, 1 - images, bright)

@@ -17,20 +17,30 @@ class Block(NamedTuple):
     weights: Float[Tensor, "n made used"]
 
 
-def apply_separable(
-    images: Float[Tensor, "n c h w"], rows: list[Block], columns: list[Block], out: Float[Tensor, "n c s s"]
-) -> Float[Tensor, "n c s s"]:
-    """`rows @ image @ columns.T` for every channel, each sample with its own two matrices.
+class Separable:
+    """`rows @ image @ columns.T` for every channel of a batch, each sample with its own two matrices.
 
-    The blocks of either matrix cover all its outputs. `out` may be the images themselves.
+    The blocks of either matrix cover all its outputs. All of it is batched matrix products.
     """
-    (n, c, h, w), size = images.shape, out.shape[-1]
-    source = images.reshape(n, c * h, w)
-    wide = images.new_empty(n, c * h, size)
-    for made, used, weights in columns:
-        torch.bmm(source[:, :, used], weights.mT, out=wide[:, :, made])
-    source, result = wide.view(n * c, h, size), out.view(n * c, size, size)
-    for made, used, weights in rows:
-        each = weights.unsqueeze(1).expand(-1, c, -1, -1).reshape(n * c, *weights.shape[1:])
-        torch.bmm(each, source[:, used], out=result[:, made])
-    return out
+
+    def __init__(self, rows: list[Block], columns: list[Block], channels: int) -> None:
+        # One product mixes the columns of all channels, but the rows need one for each.
+        self.rows = [b._replace(weights=b.weights.repeat_interleave(channels, 0)) for b in rows]
+        self.columns = [b._replace(weights=b.weights.mT.contiguous()) for b in columns]
+
+    def __call__(
+        self, images: Float[Tensor, "m c h w"], part: slice, out: Float[Tensor, "m c s s"]
+    ) -> Float[Tensor, "m c s s"]:
+        """Map the `part` of the batch that `images` are; `out` may be the images themselves."""
+        (m, c, h, w), size = images.shape, out.shape[-1]
+        source, wide = images.view(m, c * h, w), images.new_empty(m, c * h, size)
+        for made, used, weights in self.columns:
+            torch.bmm(source[:, :, used], weights[part], out=wide[:, :, made])
+        source, result, each = (
+            wide.view(m * c, h, size),
+            out.view(m * c, size, size),
+            slice(part.start * c, part.stop * c),
+        )
+        for made, used, weights in self.rows:
+            torch.bmm(weights[each], source[:, used], out=result[:, made])
+        return out

@@ -8,20 +8,21 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-Rows = slice | Tensor
+Rows = slice | Tensor  # of a batch; the tensor is on the CPU
 
 
 def change_where(
-    images: Shaped[Tensor, "n c h w"], chosen: list[bool], change: Callable[[Tensor, Rows], Tensor]
-) -> Shaped[Tensor, "n c h w"]:
-    """The images with the chosen samples changed; uses `images` up.
+    images: Shaped[Tensor, "m c h w"], part: slice, chosen: list[bool], change: Callable[[Tensor, Rows], Tensor]
+) -> Shaped[Tensor, "m c h w"]:
+    """The `part` of a batch that `images` are, with the chosen samples changed; uses `images` up.
 
-    `change` is given those images and their rows (on the CPU), to look up what belongs to them.
+    `chosen` is about the whole batch. `change` is given the chosen images and their rows in the batch.
     """
-    if not any(chosen):
+    here = chosen[part]
+    if not any(here):
         return images
-    if all(chosen):
-        return change(images, slice(None))
-    rows = torch.tensor([row for row, is_chosen in enumerate(chosen) if is_chosen])
+    if all(here):
+        return change(images, part)
+    rows = torch.tensor([row for row, is_chosen in enumerate(here) if is_chosen])
     where = rows.to(images.device)
-    return images.index_copy_(0, where, change(images.index_select(0, where), rows))
+    return images.index_copy_(0, where, change(images.index_select(0, where), rows + part.start))

@@ -140,6 +140,13 @@ def test_standardised() -> None:
         torch.testing.assert_close(mine.double(), theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("n", "epochs"), [(20, 1000), (10, 1000), (200, 100), (10_000, 30)])
+def test_epochs_make_steps_enough(n: int, epochs: int) -> None:
+    features, labels = torch.randn(n, 1, generator=torch.Generator().manual_seed(0)), torch.arange(n) % 2
+    result = linear_probe(features, labels, features, labels, learning_rates=(0.1,), batch_size=20)
+    assert result.settings["epochs"] == epochs
+
+
 def test_two_samples_are_enough() -> None:
     result = linear_probe(torch.eye(2), torch.arange(2), torch.eye(2), torch.arange(2), epochs=30)
     assert len(result.details) == len(LEARNING_RATES)
