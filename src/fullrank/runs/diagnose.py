@@ -22,6 +22,8 @@ from fullrank.runs.folder import CHECKPOINT, Run, restore
 
 # Pictures that are embedded when a run or a checkpoint is diagnosed.
 DIAGNOSED = 5000
+# Updates of batch norm's running statistics after which 1 % of their start is left (rate 0.1).
+SETTLED = 44
 CHECKPOINT_SUFFIX = Path(CHECKPOINT).suffix
 # Of the correlation matrix, a picture of so many dimensions, from so many vectors.
 SHOWN_DIMENSIONS, CORRELATED_ROWS = 128, 5000
@@ -76,11 +78,21 @@ def judged(path: Any, data: Any, split: str | None) -> tuple[dict[str, Any], dic
 
 def judge(embeddings: dict[str, Any], method: Method, hints: dict[str, Any]) -> dict[str, Verdict]:
     """Verdicts on Y and Z of a method: the scale of Z counts where the loss asks for one."""
-    targets = {"Z": method.target_std}
+    targets = {"Z": method.target_std if settled(method) else None}
     return {
         name: collapse.diagnose(values, name=name, target_std=targets.get(name), settings=hints)
         for name, values in embeddings.items()
     }
+
+
+def settled(method: Method) -> bool:
+    """Whether the running statistics of batch norm have left their start: before, outputs are small in evaluation."""
+    counts = [
+        int(module.num_batches_tracked)
+        for module in method.modules()
+        if getattr(module, "num_batches_tracked", None) is not None
+    ]
+    return min(counts, default=SETTLED) >= SETTLED
 
 
 def judge_checkpoint(path: Path, data: Any, split: str | None) -> tuple[dict[str, Any], dict[str, Verdict]]:

@@ -22,6 +22,8 @@ from fullrank.training.adapter import Adapter, Diverged
 
 # Rows on which the live measures are taken: enough for a rank of several hundred, a few ms to decompose.
 LIVE_ROWS = 512
+# Rows of metrics before the first warning: the first steps say nothing about a course.
+EARLIEST_WARNING = 5
 
 
 class Monitor(Callback):
@@ -124,7 +126,7 @@ class Monitor(Callback):
     def _record(self, row: dict[str, float], trainer: lightning.Trainer) -> None:
         self.rows.append(row)
         self.latest |= row
-        for warning in collapse.warn(self.rows, self.hints):
+        for warning in collapse.warn(self.rows, self.hints) if len(self.rows) >= EARLIEST_WARNING else []:
             if warning not in (said["message"] for said in self.warnings):
                 self.warnings.append({"step": row["step"], "message": warning})
                 self.say(f"step {row['step']}: {warning}")
