@@ -85,7 +85,7 @@ def train(
         learning_rate: highest learning rate per 256 images of the batch.
         bias_learning_rate: the same for biases and norms, where it differs.
         weight_decay: for everything but biases and norms.
-        warmup_epochs: passes over which the learning rate rises from zero.
+        warmup_epochs: passes over which the learning rate rises from zero; a tenth of all, at most 10, when left out.
         end_factor: last learning rate as a fraction of the highest.
         crop_scale: smallest share of the picture's area that a crop may take.
         views: the view recipe itself, one mapping a view, in place of the method's.

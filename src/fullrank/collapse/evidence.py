@@ -120,11 +120,6 @@ class Evidence:
         return min(int((self.shares.cumsum(0) < share).sum()) + 1, self.possible)
 
     @cached_property
-    def effective_rank(self) -> float:
-        """Exponential of the entropy of the centred singular values."""
-        return float(measures.entropy_rank(self.singular))
-
-    @cached_property
     def dead(self) -> Bool[Tensor, " d"]:
         """Dimensions that hardly vary beside the others."""
         return self.std <= limits.DEAD_STD * self.spread / math.sqrt(self.width)
@@ -215,7 +210,7 @@ class Evidence:
             "d": self.width,
             "possible_rank": self.possible,
             "alive_directions": self.alive,
-            "effective_rank": self.effective_rank,
+            "effective_rank": measures.entropy_rank(self.singular),
             "rankme": measures.entropy_rank(uncentred, measures.RANKME_EPS),
             "variance_rank": measures.entropy_rank(variances),
             "participation_ratio": measures.participation(variances),

@@ -10,11 +10,8 @@ POINT_SHARE = 1e-5
 ROUNDING = 1e-9  # of the length of the mean: vectors nearer to it are equal up to float64 rounding
 SHRUNK = 0.1  # of the std that the loss asks for: healthy embeddings have 0.29 and more, collapsed ones 0.056 and less
 ONE_POINT_PAIRS = 0.8  # of all pairs are equal when 90 % of the vectors are one point
-FEW_DIRECTIONS = 10  # hold 95 % of the variance: healthy embeddings need 16 and more, collapsed ones 1 to 9
-LONG_TAIL = (
-    5.0  # effective rank over those directions: a smooth tail of more is early training or data with few factors
-)
-FEW_SHARE = 0.125  # of the possible rank, for embeddings so narrow that ten directions are many
+FEW_DIRECTIONS = 5  # hold 95 % of the variance: Z needs 8 and more where healthy, 1 to 3 without covariance term
+FEW_SHARE = 0.125  # of the possible rank, for embeddings so narrow that five directions are many
 ALIVE_SHARE = 0.5  # of the possible rank, or of the dimensions, below which most of the embedding is empty
 FEW_CLUSTERS = 0.25  # of the possible rank: more tight clusters than this may be repeated samples
 CORRELATED = 0.5  # mean absolute correlation that makes repeated dimensions the cause; healthy embeddings: 0.31 at most

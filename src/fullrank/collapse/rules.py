@@ -143,8 +143,7 @@ def _empty(seen: Evidence) -> Finding | None:
 
 def _few(seen: Evidence) -> Finding | None:
     used = seen.directions(0.95)
-    few = used <= min(limits.FEW_DIRECTIONS, limits.FEW_SHARE * seen.possible)
-    if not few or seen.effective_rank > limits.LONG_TAIL * used:
+    if used > min(limits.FEW_DIRECTIONS, limits.FEW_SHARE * seen.possible):
         return None
     return Finding(
         "dimensional collapse",

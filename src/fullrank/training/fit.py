@@ -42,6 +42,7 @@ from fullrank.training.finish import finish, online_probe
 from fullrank.training.monitor import Monitor
 from fullrank.training.prepare import Prepared, prepare
 from fullrank.training.progress import ProgressLine
+from fullrank.training.schedules import warmup_for
 
 ROWS = 200  # rows of metrics.csv in a whole run, at most about
 PROBES = 10  # online kNN measurements in a whole run
@@ -126,7 +127,10 @@ def build_adapter(settings: SimpleNamespace, prepared: Prepared, folder: Path, c
         markup=False,
     )
     start = read_checkpoint(folder / CHECKPOINT)["global_step"] * settings.accumulate if settings.resume else 0
-    return Adapter(method, prepared.feed, make_plan(settings, prepared.usable), settings, start=start)
+    plan = make_plan(settings, prepared.usable)
+    if settings.warmup_epochs is None:
+        settings.warmup_epochs = warmup_for(plan.batches / plan.batches_per_epoch)
+    return Adapter(method, prepared.feed, plan, settings, start=start)
 
 
 def fit(

@@ -149,6 +149,18 @@ def test_a_steep_spectrum_without_a_floor_is_collapse() -> None:
     assert verdict.reason.startswith("2 of 256 possible directions hold 95 % of the variance")
 
 
+def test_a_long_tail_does_not_hide_a_collapse_and_few_directions_are_not_yet_one() -> None:
+    """Both as trained: the first without covariance term, the second in the first steps with it."""
+    torch.manual_seed(0)
+    tail = torch.arange(1, 505).double() ** -1.5
+    collapsed = with_variances(800, torch.cat([torch.tensor([1.0]).double(), 0.03 * tail])) @ rotation(505)
+    early = with_variances(800, torch.cat([0.38 * torch.arange(1, 9).double() ** -1, 0.025 * tail])) @ rotation(512)
+    first, second = diagnose(collapsed), diagnose(early)
+    assert (first.verdict, second.verdict) == (DIMENSIONAL, HEALTHY)
+    assert (first.measures["directions_95"], second.measures["directions_95"]) == (2, 8)
+    assert first.measures["effective_rank"] > 50
+
+
 @pytest.mark.parametrize("plant", [dead(0.8), duplicated(0.8)])
 def test_dead_and_duplicated_dimensions_show_where_the_rank_cannot(plant: Plant) -> None:
     torch.manual_seed(0)
