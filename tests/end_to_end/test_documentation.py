@@ -40,9 +40,9 @@ def write_wrapper(folder):
 def write_photos(folder):
     chance = np.random.default_rng(0)
     (folder / "photos").mkdir()
-    for number in range(64):
+    for number in range(300):
         coarse = Image.fromarray(chance.integers(0, 255, (4, 4, 3), dtype=np.uint8))
-        coarse.resize((40, 40), Image.Resampling.BICUBIC).save(folder / f"photos/{number:02}.png")
+        coarse.resize((40, 40), Image.Resampling.BICUBIC).save(folder / f"photos/{number:03}.png")
 
 
 @pytest.fixture(scope="module")

@@ -154,7 +154,7 @@ def test_a_long_tail_does_not_hide_a_collapse_and_few_directions_are_not_yet_one
     torch.manual_seed(0)
     tail = torch.arange(1, 505).double() ** -1.5
     collapsed = with_variances(800, torch.cat([torch.tensor([1.0]).double(), 0.03 * tail])) @ rotation(505)
-    early = with_variances(800, torch.cat([0.38 * torch.arange(1, 9).double() ** -1, 0.025 * tail])) @ rotation(512)
+    early = with_variances(800, torch.cat([0.38 * torch.arange(1, 9).double() ** -1, 0.02 * tail])) @ rotation(512)
     first, second = diagnose(collapsed), diagnose(early)
     assert (first.verdict, second.verdict) == (DIMENSIONAL, HEALTHY)
     assert (first.measures["directions_95"], second.measures["directions_95"]) == (2, 8)
