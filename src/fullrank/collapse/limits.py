@@ -14,7 +14,7 @@ FEW_DIRECTIONS = 5  # hold 95 % of the variance: Z needs 8 and more where health
 FEW_SHARE = 0.125  # of the possible rank, for embeddings so narrow that five directions are many
 ALIVE_SHARE = 0.5  # of the possible rank, or of the dimensions, below which most of the embedding is empty
 FEW_CLUSTERS = 0.25  # of the possible rank: more tight clusters than this may be repeated samples
-CORRELATED = 0.5  # mean absolute correlation that makes repeated dimensions the cause; healthy embeddings: 0.31 at most
+CORRELATED = 0.5  # mean absolute correlation that makes repeated dimensions the cause; healthy embeddings: 0.4 at most
 
 # What counts as what.
 SMALL_RANK = 5  # possible rank below which chance makes floors: in 2 of 60 Gaussian sets of five vectors
@@ -45,5 +45,5 @@ IDENTICAL = 1e-9  # share of the variance in which two views differ: below, they
 
 # What is worth a warning in training.
 SHRINKING = 0.25  # of the std at the first measurement: healthy runs stay above 0.85 of it, collapsing ones pass 0.12
-REPEATING = 0.5  # mean absolute correlation: healthy runs stay below 0.25, without covariance term it passes 0.8
+REPEATING = 0.5  # mean absolute correlation: healthy runs stay below 0.4, without covariance term it passes 0.8
 RANK_LOST = 0.1  # of the highest effective rank of the run: healthy runs keep 0.3, collapsing ones pass 0.07

@@ -87,11 +87,7 @@ def judge(embeddings: dict[str, Any], method: Method, hints: dict[str, Any]) -> 
 
 def settled(method: Method) -> bool:
     """Whether the running statistics of batch norm have left their start: before, outputs are small in evaluation."""
-    counts = [
-        int(module.num_batches_tracked)
-        for module in method.modules()
-        if getattr(module, "num_batches_tracked", None) is not None
-    ]
+    counts = [int(value) for name, value in method.named_buffers() if name.endswith("num_batches_tracked")]
     return min(counts, default=SETTLED) >= SETTLED
 
 
