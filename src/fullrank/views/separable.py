@@ -33,7 +33,7 @@ class Separable:
     ) -> Float[Tensor, "m c s s"]:
         """Map the `part` of the batch that `images` are; `out` may be the images themselves."""
         (m, c, h, w), size = images.shape, out.shape[-1]
-        source, wide = images.view(m, c * h, w), images.new_empty(m, c * h, size)
+        source, wide = images.reshape(m, c * h, w), images.new_empty(m, c * h, size)
         for made, used, weights in self.columns:
             torch.bmm(source[:, :, used], weights[part], out=wide[:, :, made])
         source, result, each = (
