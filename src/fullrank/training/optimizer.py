@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fullrank.training.lars import LARS
 from torch import nn, optim
 
 from fullrank.errors import unknown
+from fullrank.training.lars import LARS
 
 OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "lars": LARS,
