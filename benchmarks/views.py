@@ -1,9 +1,10 @@
-"""Views a second on one core beside lightly's VICReg transform, in one run.
+"""Views a second on one core beside lightly's VICReg transform, torchvision v2 and kornia, in one run.
 
     python benchmarks/views.py [--out FILE]
 
 32 px: pictures in memory. 224 px: JPEG files of 500 x 375 pixels; each is decoded once for its two views on both
-sides. Repeats are interleaved; medians and quartiles of the ratio are printed.
+sides. torchvision v2 works picture by picture on uint8 tensors, kornia in batches on float tensors; both make VICReg's
+two views with the same probabilities. Repeats are interleaved; medians and quartiles of the ratios are printed.
 """
 
 from __future__ import annotations
@@ -17,16 +18,21 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from fullrank.data import open_source
+from fullrank.training.feed import collate_crops
+from fullrank.training.speed import keep_freed_memory
 from fullrank.views import Augment, RandomCrops, vicreg_views
 
+PACKAGES = ("torch", "torchvision", "lightly", "kornia", "pillow")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -54,7 +60,8 @@ def ours_from_files(folder: Path) -> Callable[[], int]:
 
     def make() -> int:
         crops = [crop(torch.from_numpy(source.read(i)).permute(2, 0, 1)) for i in range(len(source))]
-        return 2 * len(augment.finish([torch.stack(view) for view in zip(*crops, strict=True)])[0])
+        batches, _ = collate_crops([(each, 0) for each in crops])
+        return 2 * len(augment.finish(batches)[0])
 
     return make
 
@@ -74,6 +81,78 @@ def lightly_from_files(folder: Path) -> Callable[[], int]:
     return lambda: sum(len(transform(Image.open(path).convert("RGB"))) for path in paths)
 
 
+def torchvision_views(size: int) -> list[v2.Transform]:
+    """VICReg's two views from torchvision's parts, for one uint8 picture."""
+
+    def view(blur: float, solarize: float) -> v2.Transform:
+        return v2.Compose(
+            [
+                v2.RandomResizedCrop(size, interpolation=v2.InterpolationMode.BICUBIC, antialias=True),
+                v2.RandomHorizontalFlip(),
+                v2.RandomApply([v2.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=0.8),
+                v2.RandomGrayscale(0.2),
+                v2.RandomApply([v2.GaussianBlur(23, (0.1, 2.0))], p=blur),
+                v2.RandomSolarize(128, p=solarize),
+                v2.ToDtype(torch.float32, scale=True),
+                v2.Normalize(MEAN, STD),
+            ]
+        )
+
+    return [view(1.0, 0.0), view(0.1, 0.2)]
+
+
+def torchvision_in_memory(images: torch.Tensor) -> Callable[[], int]:
+    views = torchvision_views(32)
+    return lambda: sum(len(torch.stack([view(image) for image in images])) for view in views)
+
+
+def torchvision_from_files(folder: Path) -> Callable[[], int]:
+    source, views = open_source(folder), torchvision_views(224)
+
+    def make() -> int:
+        made = [[view(picture) for view in views] for picture in decoded(source)]
+        return sum(len(torch.stack(batch)) for batch in zip(*made, strict=True))
+
+    return make
+
+
+def decoded(source: Any) -> Iterator[torch.Tensor]:
+    return (torch.from_numpy(source.read(i)).permute(2, 0, 1) for i in range(len(source)))
+
+
+def kornia_views(size: int) -> list[torch.nn.Module]:
+    """VICReg's two views from kornia's parts, for a batch of floats in [0, 1]."""
+    import kornia.augmentation as K
+
+    def view(blur: float, solarize: float) -> torch.nn.Module:
+        return torch.nn.Sequential(
+            K.RandomResizedCrop((size, size), scale=(0.08, 1.0), resample="bicubic", cropping_mode="resample"),
+            K.RandomHorizontalFlip(),
+            K.ColorJitter(0.4, 0.4, 0.2, 0.1, p=0.8),
+            K.RandomGrayscale(p=0.2),
+            K.RandomGaussianBlur((23, 23), (0.1, 2.0), p=blur),
+            K.RandomSolarize(0.0, 0.0, p=solarize),
+            K.Normalize(torch.tensor(MEAN), torch.tensor(STD)),
+        )
+
+    return [view(1.0, 0.0), view(0.1, 0.2)]
+
+
+def kornia_in_memory(images: torch.Tensor) -> Callable[[], int]:
+    views = kornia_views(32)
+    return lambda: sum(len(view(images.float() / 255)) for view in views)
+
+
+def kornia_from_files(folder: Path) -> Callable[[], int]:
+    source, views = open_source(folder), kornia_views(224)
+
+    def make() -> int:
+        batch = torch.stack(list(decoded(source))).float() / 255
+        return sum(len(view(batch)) for view in views)
+
+    return make
+
+
 def speeds(makers: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
     """Views per second of processor time, one number a round, in turn."""
     found: dict[str, list[float]] = {name: [] for name in makers}
@@ -86,37 +165,58 @@ def speeds(makers: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[
     return found
 
 
+def spread(ours: list[float], theirs: list[float]) -> list[float]:
+    """Lower quartile, median and upper quartile of the ratio, formed round by round."""
+    ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+    return [round(value, 3) for value in statistics.quantiles(ratios, n=4, method="inclusive")]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()  # as `fullrank train` does; for both sides
     small = torch.from_numpy(open_source("shapes:N=512").images()).permute(0, 3, 1, 2).contiguous()  # type: ignore[union-attr]
     cases = {}
     with tempfile.TemporaryDirectory() as folder:
         files = photographs(32, Path(folder))
         size = round(statistics.mean(path.stat().st_size for path in files.iterdir()) / 1000)
         cases["32 px from memory"] = speeds(
-            {"fullrank": ours_in_memory(small), "lightly": lightly_in_memory(small)}, options.rounds
+            {
+                "fullrank": ours_in_memory(small),
+                "lightly": lightly_in_memory(small),
+                "torchvision v2": torchvision_in_memory(small),
+                "kornia": kornia_in_memory(small),
+            },
+            options.rounds,
         )
         cases[f"224 px from JPEG files of {size} kB"] = speeds(
-            {"fullrank": ours_from_files(files), "lightly": lightly_from_files(files)}, options.rounds
+            {
+                "fullrank": ours_from_files(files),
+                "lightly": lightly_from_files(files),
+                "torchvision v2": torchvision_from_files(files),
+                "kornia": kornia_from_files(files),
+            },
+            options.rounds,
         )
     rows = []
     for name, found in cases.items():
-        ratios = [ours / theirs for ours, theirs in zip(found["fullrank"], found["lightly"], strict=True)]
-        low, middle, high = statistics.quantiles(ratios, n=4)
         medians = {each: round(statistics.median(values)) for each, values in found.items()}
-        rows.append({"case": name, "views_per_second": medians, "ratio": middle, "quartiles": [low, high]})
-        print(f"{name}: {medians} ratio {middle:.1f} ({low:.1f} to {high:.1f})")
+        ratios = {each: spread(found["fullrank"], values) for each, values in found.items() if each != "fullrank"}
+        rows.append({"case": name, "views_per_second": medians, "times as fast as": ratios})
+        print(name, medians)
+        for each, (low, middle, high) in ratios.items():
+            print(f"  {middle:.1f} times {each} ({low:.1f} to {high:.1f})")
     record = {
         "date": datetime.date.today().isoformat(),
         "rounds": options.rounds,
         "clock": "processor time, one thread",
         "machine": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
         "load": os.getloadavg()[0],
-        "versions": {each: importlib.metadata.version(each) for each in ("torch", "torchvision", "lightly", "pillow")},
+        "versions": {each: importlib.metadata.version(each) for each in PACKAGES},
         "rows": rows,
     }
     if options.out:

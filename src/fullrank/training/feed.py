@@ -16,6 +16,7 @@ from fullrank.data.streams import SHUFFLE_BUFFER, Stream
 from fullrank.methods import Batch
 from fullrank.training.batches import Batches, Draw, ResumableLoader, mix
 from fullrank.views import Augment, RandomCrops, Recipe
+from fullrank.views.crop import stack_crops
 
 
 class Feed(Protocol):
@@ -83,6 +84,12 @@ class SeededCrops(Dataset):
             return self.decoded[index]
 
 
+def collate_crops(samples: list[tuple[list[Tensor], int]]) -> tuple[list[Tensor], Tensor]:
+    """Samples of V crops each -> V batches of crops, and the samples' positions."""
+    crops, index = zip(*samples, strict=True)
+    return [stack_crops(list(view)) for view in zip(*crops, strict=True)], torch.tensor(index)
+
+
 class WorkerFeed:
     """Pictures decoded and cropped to uint8 in worker processes; the rest happens in batches on the device."""
 
@@ -99,9 +106,10 @@ class WorkerFeed:
         return ResumableLoader(self.crops, batch_sampler=batches, **self.decoding())
 
     def decoding(self) -> dict[str, Any]:
-        """How the loader works: processes, and batches that wait."""
+        """How the loader works: processes, batches that wait, and how crops become batches."""
         waiting = {"prefetch_factor": 4} if self.workers else {}
-        return {"num_workers": self.workers, "pin_memory": torch.cuda.is_available(), **waiting}
+        pinned = torch.cuda.is_available()
+        return {"num_workers": self.workers, "pin_memory": pinned, "collate_fn": collate_crops, **waiting}
 
     def to(self, device: torch.device) -> None:
         """Move the normalisation to the device."""

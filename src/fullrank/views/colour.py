@@ -70,9 +70,8 @@ class Jitter:
         self.shifted, self.blended = (hue & (factor != 0)).tolist(), (keep != 1).tolist()
         self.contrasted, self.washed = ((kind == CONTRAST) & (keep != 1)).tolist(), (saturated & (keep != 1)).tolist()
         self.expanded = (keep > 1).tolist()
-        mix = keep.where(saturated, 1)[..., None, None] * torch.eye(3)
-        mix = mix + (pull * saturated)[..., None, None] * torch.tensor(LUMA)
-        self.mix = mix.to(device).unbind()  # by turn: (n, 3, 3)
+        self.luma = torch.tensor(LUMA, device=device).expand(len(order), 1, 3)
+        self.colour = keep.where(saturated, 1)[..., None, None].to(device).unbind()  # by turn: (n, 1, 1)
         self.gain = _by_turn(keep.masked_fill(saturated, 1).unsqueeze(2), device)
         self.carry = _by_turn((keep + pull * (kind != BRIGHTNESS) * grey.sum()).unsqueeze(2), device)
         self.contrast = _by_turn((pull * (kind == CONTRAST)).unsqueeze(2) * grey, device)
@@ -93,7 +92,8 @@ class Jitter:
         if any(self.contrasted[turn][part]):
             offset += scale * (x.mean((2, 3), keepdim=True) * self.contrast[turn][part]).sum(1, keepdim=True)
         if any(self.washed[turn][part]):
-            x = torch.bmm(self.mix[turn][part], x.flatten(2)).view(x.shape)
+            flat = x.flatten(2)
+            torch.lerp(torch.bmm(self.luma[part], flat), flat, self.colour[turn][part], out=flat)
         scale = scale * self.gain[turn][part]
         if any(self.expanded[turn][part]):
             x.clamp_min_(-offset / scale).clamp_max_((1 - offset) / scale)

@@ -13,7 +13,9 @@ from fullrank.views.separable import Block, Separable
 
 # Lighter taps change nothing at float32's precision, and their denormal products are very slow on CPUs.
 LIGHTEST_TAP = 1e-9
-TILE = 32  # rows of the banded matrix multiplied together on a CPU: small tiles skip more zeros
+TILES = range(8, 33)  # sides that a tile may have: larger ones multiply more zeros, smaller ones take more calls
+BEST_TILE = 16
+WHOLE = 64  # pixels a side up to which a view is one tile
 
 
 class GaussianBlur:
@@ -34,19 +36,34 @@ class GaussianBlur:
         self, sigma: Float[Tensor, " n"], kernel_size: int, size: int, channels: int, device: torch.device
     ) -> None:
         radius = min(kernel_size // 2, size - 1)
-        tile = TILE if device.type == "cpu" and size > 2 * TILE else size
-        band = _band(_gaussian_taps(sigma, radius).to(device), tile)
-        blocks = [_mirrored(band, start, min(start + tile, size), size) for start in range(0, size, tile)]
-        self.apply = Separable(blocks, blocks, channels)
+        taps = _gaussian_taps(sigma, radius)
+        tiles = [side for side in TILES if size % side == 0]
+        if device.type == "cpu" and size > WHOLE and tiles:
+            tile = min(tiles, key=lambda side: abs(side - BEST_TILE))
+            self.bands = [_band(row[None, _support(row)], tile)[0] for row in taps]
+        else:
+            self.bands = []
+            matrix = Block(slice(0, size), slice(0, size), _folded(_band(taps.to(device), size), size))
+            self.whole = Separable([matrix], [matrix], channels)
 
     def __call__(self, images: Float[Tensor, "m c s s"], part: slice) -> Float[Tensor, "m c s s"]:
         """Blur, in place, the images that are this `part` of the batch."""
-        return self.apply(images, part, out=images)
+        if not self.bands:
+            return self.whole(images, part, out=images)
+        for image, band in zip(images, self.bands[part], strict=True):
+            _blur_in_tiles(image, band)
+        return images
 
 
 def _gaussian_taps(sigma: Float[Tensor, " n"], radius: int) -> Float[Tensor, "n taps"]:
     offset = torch.arange(-radius, radius + 1) / sigma.unsqueeze(1)
     return torch.threshold(torch.softmax(-0.5 * offset.square(), dim=1), LIGHTEST_TAP, 0)
+
+
+def _support(taps: Float[Tensor, " taps"]) -> slice:
+    """The middle taps, of which at least one is not zero at either end."""
+    first = int((taps > 0).int().argmax())
+    return slice(first, len(taps) - first)
 
 
 def _band(taps: Float[Tensor, "n taps"], tile: int) -> Float[Tensor, "n {tile} used"]:
@@ -58,19 +75,40 @@ def _band(taps: Float[Tensor, "n taps"], tile: int) -> Float[Tensor, "n {tile} u
     return memory.flatten(1)[:, : tile * (tile + k - 1)].view(n, tile, tile + k - 1)
 
 
-def _mirrored(band: Float[Tensor, "n tile used"], start: int, stop: int, size: int) -> Block:
-    """The band for the outputs start .. stop, what falls off the image folded back onto it."""
-    radius = (band.shape[2] - band.shape[1]) // 2
-    before, after = max(0, radius - start), max(0, stop + radius - size)
-    used = slice(start - radius + before, stop + radius - after)
-    weights = band[:, : stop - start]
-    if before or after:
-        width = stop - start + 2 * radius
-        mirror = weights
-        weights = mirror[:, :, before : width - after].clone()
-        weights[:, :, 1 : before + 1] += mirror[:, :, :before].flip(2)
-        weights[:, :, weights.shape[2] - 1 - after : -1] += mirror[:, :, width - after : width].flip(2)
-    return Block(slice(start, stop), used, weights)
+def _folded(band: Float[Tensor, "n s used"], size: int) -> Float[Tensor, "n s s"]:
+    """The band of a whole image, what falls off the image folded back onto it."""
+    radius = (band.shape[2] - size) // 2
+    weights = band[:, :, radius : radius + size].clone()
+    if radius:
+        weights[:, :, 1 : radius + 1] += band[:, :, :radius].flip(2)
+        weights[:, :, size - 1 - radius : -1] += band[:, :, radius + size :].flip(2)
+    return weights
+
+
+def _blur_in_tiles(image: Float[Tensor, "c s s"], band: Float[Tensor, "tile used"]) -> None:
+    """Blur one contiguous image in place: all tiles of a side are one batch of products with the same band."""
+    (channels, size, _), (tile, used) = image.shape, band.shape
+    radius, tiles = (used - tile) // 2, size // tile
+    padded = size + 2 * radius
+    wide = image.new_empty(channels * size, padded)
+    wide[:, radius : radius + size] = image.view(-1, size)
+    _mirror(wide.T, radius)
+    source = wide.as_strided((tiles, channels * size, used), (tile, padded, 1))
+    made = image.as_strided((tiles, channels * size, tile), (tile, size, 1), image.storage_offset())
+    torch.bmm(source, band.T.expand(tiles, used, tile), out=made)
+    tall = image.new_empty(channels, padded, size)
+    tall[:, radius : radius + size] = image
+    _mirror(tall.transpose(0, 1), radius)
+    for rows, channel in zip(tall, image, strict=True):
+        source = rows.as_strided((tiles, used, size), (tile * size, size, 1))
+        torch.bmm(band.expand(tiles, tile, used), source, out=channel.view(tiles, tile, size))
+
+
+def _mirror(rows: Float[Tensor, "padded ..."], radius: int) -> None:
+    """Fill the border rows with those inside, mirrored at the outermost."""
+    if radius:
+        rows[:radius] = rows[radius + 1 : 2 * radius + 1].flip(0)
+        rows[-radius:] = rows[-2 * radius - 1 : -radius - 1].flip(0)
 
 
 def solarize(images: Float[Tensor, "n c h w"], threshold: float) -> Float[Tensor, "n c h w"]:

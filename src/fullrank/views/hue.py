@@ -42,18 +42,20 @@ class HueShift:
         step = torch.where(sixths >= 0, 1, 2).unsqueeze(1)
         second, third = (first + step) % 3, (first - step) % 3
         low, high = size - sign * (1 - level), 1 - size - sign * level
-        self.plain = (one_hot(first, 3) - one_hot(second, 3)).float().to(device)  # (n, 3, 3)
-        self.raised = (sign.view(-1, 1, 1) * one_hot(third, 3)).to(device)  # (n, 3, 3)
-        self.bounds = torch.stack([low, high], 1).unsqueeze(1).repeat(1, 3, 1).to(device)  # (n, 3, 2)
+        plain = (one_hot(first, 3) - one_hot(second, 3)).float()  # (n, 3, 3)
+        raised = sign.view(-1, 1, 1) * one_hot(third, 3)  # (n, 3, 3)
+        bounds = torch.stack([low, high], 1).unsqueeze(1).repeat(1, 3, 1)  # (n, 3, 2)
+        self.weights = torch.cat([plain, bounds, raised], 2).to(device)  # (n, 3, 8)
         self.level = level.view(-1, 1, 1).to(device)
 
     def __call__(self, images: Float[Tensor, "m 3 h w"], rows: Rows) -> Float[Tensor, "m 3 h w"]:
         """Shift the hue of the images that are these `rows` of the batch; uses them up."""
         flat = images.flatten(2)
-        bounds = flat.new_empty(len(flat), 2, flat.shape[2])
-        low = torch.amin(flat, 1, keepdim=True, out=bounds[:, :1])
-        high = torch.amax(flat, 1, keepdim=True, out=bounds[:, 1:])
-        shifted = torch.bmm(self.plain[rows], flat).baddbmm_(self.bounds[rows], bounds)
-        torch.maximum(flat, torch.lerp(low, high, self.level[rows]), out=flat)
-        shifted.baddbmm_(self.raised[rows], flat)
-        return torch.clamp(shifted, low, high, out=flat).view(images.shape)
+        summed = flat.new_empty(len(flat), 8, flat.shape[2])  # the channels, low and high, the raised channels
+        red, green, blue = flat.unbind(1)
+        low, high = summed[:, 3:4], summed[:, 4:5]
+        torch.minimum(torch.minimum(red, green, out=low[:, 0]), blue, out=low[:, 0])
+        torch.maximum(torch.maximum(red, green, out=high[:, 0]), blue, out=high[:, 0])
+        summed[:, :3] = flat
+        torch.maximum(flat, torch.lerp(low, high, self.level[rows]), out=summed[:, 5:])
+        return torch.clamp(torch.bmm(self.weights[rows], summed), low, high, out=flat).view(images.shape)

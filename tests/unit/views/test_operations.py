@@ -28,6 +28,8 @@ ONE_AT_A_TIME = {
     "blur": View(size=24, blur=0.5, **NOTHING),
     "solarize": View(size=24, solarize=0.5, **NOTHING),
     "everything": View(size=24, blur=0.5, solarize=0.2),
+    "blur in tiles": View(size=96, blur=0.5, **NOTHING),
+    "blur of a size that has no tiles": View(size=97, blur=0.5, **NOTHING),
     "everything, large": View(size=96, blur=1.0),
 }
 
