@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fullrank.distributed import all_reduce_sum, own_rows, world_size
+from fullrank.distributed import all_reduce_sum, gather_rows, is_distributed, own_rows, world_size
 from fullrank.errors import unknown
-from fullrank.losses.inputs import Terms, first_derivative, on_embeddings
-from fullrank.losses.scatter import centre, centre_gathered, diagonal_of, take_diagonal
+from fullrank.losses.inputs import Terms, at_least_float32, first_derivative, on_embeddings
+from fullrank.losses.scatter import centre, diagonal_of, take_diagonal
 
 REDUCTIONS = ("code", "paper")
 
@@ -75,7 +75,7 @@ class _ThroughGram(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, eps: float, degrees: int) -> tuple[Tensor, Tensor]:
-        (a, scale_a), (b, scale_b) = (_standardise_all(view, eps, degrees) for view in (x, y))
+        (a, scale_a), (b, scale_b) = (_standardise(gather_rows(view), eps, degrees) for view in (x, y))
         n = len(a)
         diagonal = (a * b).sum(0).div_(n)
         gram_a, gram_b = (torch.mm(own_rows(rows), rows.T) for rows in (a, b))  # (b, n), this process's rows
@@ -133,15 +133,22 @@ def _share(n: int) -> float:
     return 2 * world_size() / n
 
 
-def _standardise_all(z: Float[Tensor, "b d"], eps: float, degrees: int) -> tuple[Tensor, Tensor]:
-    """All processes' rows (n, d) by columns, and the factors (d,) that made their variance 1."""
-    centred = centre_gathered(z)
-    scale = centred.square().sum(0).div_(degrees).add_(eps).rsqrt_()
-    return centred.mul_(scale), scale
+def _standardise(rows: Float[Tensor, "n d"], eps: float, degrees: int) -> tuple[Tensor, Tensor]:
+    """The rows of all processes by columns, and the factors (d,) that made their variance 1."""
+    n = len(rows)
+    # torch divides the variance by n: eps and the scale make up for other degrees of freedom.
+    rows, _, scale = torch.native_batch_norm(
+        at_least_float32(rows), None, None, None, None, True, 0.0, eps * degrees / n
+    )
+    if degrees != n:
+        rows, scale = rows * (degrees / n) ** 0.5, scale * (degrees / n) ** 0.5
+    return rows, scale
 
 
 def _standardise_own(z: Float[Tensor, "b d"], eps: float, degrees: int) -> tuple[Tensor, Tensor]:
     """The same for the rows (b, d) of this process, with the statistics of all."""
+    if not is_distributed():
+        return _standardise(z, eps, degrees)
     centred = centre(z)
     scale = all_reduce_sum(centred.square().sum(0)).div_(degrees).add_(eps).rsqrt_()
     return centred.mul_(scale), scale
