@@ -34,7 +34,13 @@ class Part:
 
 
 def labelled_parts(
-    source: Source, data: Any, *, test_split: str | None = None, most: tuple[int, int], seed: int = 0
+    source: Source,
+    data: Any,
+    *,
+    test_split: str | None = None,
+    include: str | None = None,
+    most: tuple[int, int],
+    seed: int = 0,
 ) -> tuple[Part, Part]:
     """A part to learn from and a part to judge on, at most `most` pictures each, drawn from the seed.
 
@@ -44,7 +50,7 @@ def labelled_parts(
     if source.labels is None:
         raise InputError(f"{source.name} has no labels: give a folder with one subfolder a class")
     chance = np.random.default_rng(seed)
-    other = judged_on(source, data, test_split)
+    other = judged_on(source, data, test_split, include)
     if other is None:
         order = chance.permutation(len(source))
         first = max(1, round(len(source) * HELD_OUT))
@@ -57,13 +63,13 @@ def labelled_parts(
     )
 
 
-def judged_on(source: Source, data: Any, test_split: str | None) -> Source | None:
+def judged_on(source: Source, data: Any, test_split: str | None, include: str | None) -> Source | None:
     """The part of the data that is set aside for judging, if it has one."""
     if test_split is not None:
-        return open_pictures(data, test_split)
+        return open_pictures(data, test_split, include)
     for name in TEST_NAMES:
         try:
-            other = open_pictures(data, name)
+            other = open_pictures(data, name, include)
         except InputError:
             continue
         if other.labels is not None and other.name != source.name:

@@ -17,7 +17,7 @@ from fullrank.errors import InputError
 from fullrank.evaluation.features import Pictures, embed_pictures
 from fullrank.methods import Method
 from fullrank.report import build_diagnosis_page
-from fullrank.runs.evaluate import check_channels
+from fullrank.runs.evaluate import check_channels, chosen_data
 from fullrank.runs.folder import CHECKPOINT, Run, restore
 
 # Pictures that are embedded when a run or a checkpoint is diagnosed.
@@ -29,9 +29,11 @@ CHECKPOINT_SUFFIX = Path(CHECKPOINT).suffix
 SHOWN_DIMENSIONS, CORRELATED_ROWS = 128, 5000
 
 
-def diagnose_path(path: Any, *, data: Any, split: str | None, report: str | None) -> dict[str, Verdict]:
+def diagnose_path(
+    path: Any, *, data: Any, split: str | None, include: str | None, report: str | None
+) -> dict[str, Verdict]:
     """What `fullrank.diagnose` does."""
-    embeddings, verdicts = judged(path, data, split)
+    embeddings, verdicts = judged(path, data, split, include)
     if report is not None:
         out = Path(report)
         if not out.parent.is_dir():
@@ -63,7 +65,15 @@ def embedding_arrays(embeddings: dict[str, Any]) -> dict[str, Any]:
     return arrays
 
 
-def judged(path: Any, data: Any, split: str | None) -> tuple[dict[str, Any], dict[str, Verdict]]:
+def spectra(what: str, embeddings: dict[str, Any]) -> dict[str, Any]:
+    """The centred spectrum of each embedding of `what`, such as an untrained network, for a page to draw."""
+    return {
+        f"{what}_{name}_spectrum": collapse.singular_values(vectors, centred=True).numpy()
+        for name, vectors in embeddings.items()
+    }
+
+
+def judged(path: Any, data: Any, split: str | None, include: str | None) -> tuple[dict[str, Any], dict[str, Verdict]]:
     """The vectors by name, and the verdict on each."""
     if isinstance(path, np.ndarray | torch.Tensor):
         embeddings: dict[str, Any] = {"vectors": path}
@@ -71,7 +81,7 @@ def judged(path: Any, data: Any, split: str | None) -> tuple[dict[str, Any], dic
         path = path.folder if isinstance(path, Run) else Path(path)
         checkpoint = Run(path).folder / CHECKPOINT if path.is_dir() else path
         if checkpoint.suffix == CHECKPOINT_SUFFIX:
-            return judge_checkpoint(checkpoint, data, split)
+            return judge_checkpoint(checkpoint, data, split, include)
         embeddings = dict(read_vectors(path))
     return embeddings, {name: collapse.diagnose(values, name=name) for name, values in embeddings.items()}
 
@@ -91,12 +101,12 @@ def settled(method: Method) -> bool:
     return min(counts, default=SETTLED) >= SETTLED
 
 
-def judge_checkpoint(path: Path, data: Any, split: str | None) -> tuple[dict[str, Any], dict[str, Verdict]]:
+def judge_checkpoint(
+    path: Path, data: Any, split: str | None, include: str | None
+) -> tuple[dict[str, Any], dict[str, Verdict]]:
     """Y and Z of some pictures through the network of a checkpoint, and the verdict on each."""
     method, settings, taken = restore(path)
-    if data is None and settings.data.startswith("<"):
-        raise InputError("the run was trained on an array given from Python: add --data")
-    source = open_pictures(settings.data if data is None else data, split or (settings.split if data is None else None))
+    source = open_pictures(*chosen_data(settings, data, split, include))
     pixels = Pixels.from_dict(taken["pixels"])
     check_channels(source.name, source.read(0), pixels)
     chosen = np.unique(np.linspace(0, len(source) - 1, min(DIAGNOSED, len(source))).astype(int))

@@ -11,25 +11,28 @@ import pyarrow.parquet
 import safetensors.numpy
 from rich.progress import Progress
 
+from fullrank.data import open_pictures
 from fullrank.data.statistics import Pixels
 from fullrank.errors import InputError
 from fullrank.evaluation.features import Pictures, choose_device, embed_pictures
 from fullrank.files import write_atomically
-from fullrank.runs.evaluate import check_channels, pictures_for
+from fullrank.runs.evaluate import check_channels, chosen_data
 from fullrank.runs.folder import Run
 from fullrank.terminal import log_console
 
 KINDS = (".parquet", ".npy", ".npz", ".safetensors")
 
 
-def embed_run(run: str | Path | Run, *, data: Any, split: str | None, out: Path, device: str) -> Path:
+def embed_run(
+    run: str | Path | Run, *, data: Any, split: str | None, include: str | None, out: Path, device: str
+) -> Path:
     """What `fullrank.embed` does."""
     run = run if isinstance(run, Run) else Run(run)
     if out.suffix not in KINDS:
         raise InputError(f"cannot write {out}: give a name that ends in {', '.join(KINDS)}")
     if not out.parent.is_dir():
         raise InputError(f"cannot write {out}: {out.parent} is no folder")
-    _, source = pictures_for(run, data, split)
+    source = open_pictures(*chosen_data(run.settings, data, split, include))
     pixels = Pixels.from_dict(run.input["pixels"])
     where = choose_device(device)
     pictures = Pictures(source, pixels, run.input["image_size"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 
-from fullrank.data import Source, open_pictures
+from fullrank.data import open_pictures
 from fullrank.data.statistics import Pixels
 from fullrank.errors import InputError
 from fullrank.evaluation import protocol as protocols
@@ -24,13 +25,21 @@ MOST = (1_000_000, 200_000)
 
 
 def evaluate_run(
-    run: str | Path | Run, *, protocol: str, data: Any, split: str | None, test_split: str | None, device: str
+    run: str | Path | Run,
+    *,
+    protocol: str,
+    data: Any,
+    split: str | None,
+    test_split: str | None,
+    include: str | None,
+    device: str,
 ) -> dict[str, Any]:
     """What `fullrank.evaluate` does."""
     run = run if isinstance(run, Run) else Run(run)
     judge = protocols.PROTOCOLS.get(protocol)
-    data, source = pictures_for(run, data, split)
-    parts = labelled_parts(source, data, test_split=test_split, most=MOST, seed=run.settings.seed)
+    data, split, include = chosen_data(run.settings, data, split, include)
+    source = open_pictures(data, split, include)
+    parts = labelled_parts(source, data, test_split=test_split, include=include, most=MOST, seed=run.settings.seed)
     where = choose_device(device)
     backbone = run.backbone.to(where)
     pixels = Pixels.from_dict(run.input["pixels"])
@@ -50,16 +59,18 @@ def evaluate_run(
     return plain(result)
 
 
-def pictures_for(run: Run, data: Any, split: str | None) -> tuple[Any, Source]:
-    """The data asked for, or the run's own, and its pictures.
+def chosen_data(
+    settings: SimpleNamespace, data: Any, split: str | None, include: str | None
+) -> tuple[Any, str | None, str | None]:
+    """Data, split and include as asked for, or those of the run.
 
     Raises `InputError` when the run's own were given from Python.
     """
-    if data is None:
-        data, split = run.settings.data, split or run.settings.split
-        if data.startswith("<"):
-            raise InputError("the run was trained on an array given from Python: name the data to use here")
-    return data, open_pictures(data, split)
+    if data is not None:
+        return data, split, include
+    if settings.data.startswith("<"):
+        raise InputError("the run was trained on an array given from Python: add --data to name the pictures")
+    return settings.data, split or settings.split, include or settings.include
 
 
 def pictures_of(part: Part, pixels: Pixels, run: Run) -> Pictures:

@@ -15,7 +15,6 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from fullrank.collapse import Verdict
 from fullrank.data.source import Source
 from fullrank.evaluation.factors import factor_scores
 from fullrank.evaluation.features import Pictures, choose_device, embed_pictures, evaluating
@@ -24,7 +23,7 @@ from fullrank.evaluation.splits import Part, labelled_parts
 from fullrank.files import write_atomically
 from fullrank.methods import Method
 from fullrank.report import build_report
-from fullrank.runs.diagnose import embedding_arrays, judge
+from fullrank.runs.diagnose import embedding_arrays, judge, spectra
 from fullrank.runs.folder import Run, build_method
 from fullrank.training.adapter import Adapter
 from fullrank.training.monitor import Monitor
@@ -46,7 +45,7 @@ def parts_of(prepared: Prepared, settings: SimpleNamespace, most: tuple[int, int
     """Labelled pictures to judge with, or None where the data has no labels."""
     if prepared.source.labels is None or len(prepared.source.classes) < 2:
         return None
-    return labelled_parts(prepared.source, settings.data, most=most, seed=settings.seed)
+    return labelled_parts(prepared.source, settings.data, include=settings.include, most=most, seed=settings.seed)
 
 
 class FrozenPictures:
@@ -105,7 +104,9 @@ def finish(
     method = adapter.method.float().to(device).eval()
     run.write_backbone(method.backbone)
     console.print("training is done; measuring what it bought")
-    arrays, verdicts = diagnose_method(method, adapter.hints(), prepared, device)
+    untrained = build_method(settings, prepared.pixels.channels, prepared.image_size)[0].to(device).eval()
+    embeddings = embed_some(method, prepared, device)
+    verdicts = judge(embeddings, method, adapter.hints())
     summary = run.summary | {
         "method": settings.method,
         "backbone": settings.backbone,
@@ -127,8 +128,8 @@ def finish(
     }
     parts = parts_of(prepared, settings, FINAL)
     if parts is not None:
-        untrained, _ = build_method(settings, prepared.pixels.channels, prepared.image_size)
-        summary |= compare(method.backbone, untrained.backbone.to(device).eval(), prepared, parts, device)
+        summary |= compare(method.backbone, untrained.backbone, prepared, parts, device)
+    arrays = embedding_arrays(embeddings) | spectra("untrained", embed_some(untrained, prepared, device))
     if settings.report:
         arrays |= pictures_for_report(method.backbone, prepared, device)
     write_atomically(run.folder / "diagnostics.npz", lambda file: np.savez_compressed(file, **arrays))
@@ -143,15 +144,12 @@ def median_speed(monitor: Monitor) -> float:
     return float(np.median([row["images_per_second"] for row in monitor.rows]))
 
 
-def diagnose_method(
-    method: Method, hints: dict[str, Any], prepared: Prepared, device: torch.device
-) -> tuple[dict[str, Any], dict[str, Verdict]]:
-    """Verdicts on Y and Z of whole pictures, and the arrays that the report draws."""
+def embed_some(method: Method, prepared: Prepared, device: torch.device) -> dict[str, Tensor]:
+    """Y and Z of whole pictures spread over the set."""
     chosen = np.linspace(0, len(prepared.source) - 1, min(DIAGNOSED, len(prepared.source))).astype(int)
     pictures = Pictures(prepared.source, prepared.pixels, prepared.image_size, np.unique(chosen))
     (representation, embedding), _ = embed_pictures(pictures, method.embed, device=device)
-    embeddings = {"Y": representation, "Z": embedding}
-    return embedding_arrays(embeddings), judge(embeddings, method, hints)
+    return {"Y": representation, "Z": embedding}
 
 
 def compare(
