@@ -16,14 +16,15 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from fullrank import collapse
+from fullrank.collapse.live import ROWS
 from fullrank.errors import InputError
 from fullrank.files import write_text
 from fullrank.training.adapter import Adapter, Diverged
 
-# Rows on which the live measures are taken: enough for a rank of several hundred, a few ms to decompose.
-LIVE_ROWS = 512
-# Rows of metrics before the first warning: the first steps say nothing about a course.
-EARLIEST_WARNING = 5
+# Looks at the embeddings before the first warning: the first steps say nothing about a course.
+EARLIEST_WARNING = 3
+# The column that only rows with such a look have.
+LOOKED = "Z_std"
 
 
 class Monitor(Callback):
@@ -32,6 +33,7 @@ class Monitor(Callback):
     Args:
         path: where `metrics.csv` is written; rows of an earlier part of the run are kept.
         every: optimiser steps between two rows.
+        look_every: optimiser steps between two looks at Y and Z, a multiple of `every`; the first row has one too.
         probe: gives the online kNN accuracy (0-100) of a backbone, or None where there are no labels.
         probe_every: optimiser steps between two probes.
         hints: settings of the run that a warning may speak of.
@@ -43,6 +45,7 @@ class Monitor(Callback):
         path: Path,
         *,
         every: int,
+        look_every: int,
         probe: Callable[[Adapter], float] | None,
         probe_every: int,
         hints: Mapping[str, Any],
@@ -50,6 +53,7 @@ class Monitor(Callback):
     ) -> None:
         self.path = path
         self.every = every
+        self.look_every = look_every
         self.probe = probe
         self.probe_every = probe_every
         self.hints = hints
@@ -57,7 +61,7 @@ class Monitor(Callback):
         self.rows: list[dict[str, float]] = []
         self.warnings: list[dict[str, Any]] = []  # step and message
         self.latest: dict[str, float] = {}
-        self.seconds = 0.0  # spent measuring collapse, for the share of the run that it costs
+        self.seconds = 0.0  # spent here, the kNN probe apart, for the share of the run that it costs
         self._recent: dict[str, deque[Tensor]] = {"Y": deque(), "Z": deque()}
         self._clock = (0, 0.0)
 
@@ -79,19 +83,22 @@ class Monitor(Callback):
         if not trainer.is_global_zero or not isinstance(module, Adapter) or module.last is None:
             return
         self._remember(module)
-        step = trainer.global_step
-        if (batch_idx + 1) % trainer.accumulate_grad_batches or (step % self.every and step != module.total_steps):
+        step, last = trainer.global_step, module.total_steps
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or (step % self.every and step != last):
             return
         row = self._row(trainer, module, step)
-        started = time.monotonic()
-        row |= self._collapse()
-        self.seconds += time.monotonic() - started
-        if self.probe and (step % self.probe_every == 0 or step == module.total_steps):
+        began = time.monotonic()
+        if step in (self.every, last) or step % self.look_every == 0:
+            row |= self._look()
+        self.seconds += time.monotonic() - began
+        if self.probe and (step % self.probe_every == 0 or step == last):
             try:
                 row["knn"] = self.probe(module)
             except InputError as error:  # features that are not finite
                 raise Diverged(module.advice(str(error))) from error
+        began = time.monotonic()
         self._record(row, trainer)
+        self.seconds += time.monotonic() - began
         self._clock = (step, time.monotonic())
 
     def _remember(self, module: Adapter) -> None:
@@ -99,7 +106,7 @@ class Monitor(Callback):
         for name, views in (("Y", module.last.representations), ("Z", module.last.embeddings)):
             recent = self._recent[name]
             recent.append(views[0].detach())
-            while len(recent) > 1 and sum(map(len, recent)) - len(recent[0]) >= LIVE_ROWS:
+            while len(recent) > 1 and sum(map(len, recent)) - len(recent[0]) >= ROWS:
                 recent.popleft()
 
     def _row(self, trainer: lightning.Trainer, module: Adapter, step: int) -> dict[str, float]:
@@ -115,10 +122,10 @@ class Monitor(Callback):
             "images_per_second": round(images / max(time.monotonic() - when, 1e-9), 1),
         }
 
-    def _collapse(self) -> dict[str, float]:
+    def _look(self) -> dict[str, float]:
         measures = {}
         for name, recent in self._recent.items():
-            rows = torch.cat(tuple(recent))[-LIVE_ROWS:].float()
+            rows = torch.cat(tuple(recent))[-ROWS:].float()
             for measure, value in collapse.live_measures(rows).items():
                 measures[f"{name}_{measure}"] = value
         return measures
@@ -126,13 +133,17 @@ class Monitor(Callback):
     def _record(self, row: dict[str, float], trainer: lightning.Trainer) -> None:
         self.rows.append(row)
         self.latest |= row
-        for warning in collapse.warn(self.rows, self.hints) if len(self.rows) >= EARLIEST_WARNING else []:
-            if warning not in (said["message"] for said in self.warnings):
-                self.warnings.append({"step": row["step"], "message": warning})
-                self.say(f"step {row['step']}: {warning}")
+        if LOOKED in row:
+            self._warn(row["step"])
         write_metrics(self.path, self.rows)
         for logger in trainer.loggers:
             logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
+
+    def _warn(self, step: float) -> None:
+        looks = [row for row in self.rows if LOOKED in row]
+        for warning in collapse.warn(looks, self.hints) if len(looks) >= EARLIEST_WARNING else []:
+            self.warnings.append({"step": step, "message": warning})
+            self.say(f"step {step}: {warning}")
 
 
 def write_metrics(path: Path, rows: list[dict[str, float]]) -> None:
