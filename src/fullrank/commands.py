@@ -98,10 +98,10 @@ def train(
         devices: how many, or auto.
         num_nodes: machines.
         strategy: Lightning's strategy, such as ddp.
-        precision: Lightning's precision, such as bf16-mixed; auto takes bf16 where the GPU has it.
+        precision: Lightning's precision, such as 32-true; auto takes bf16-mixed where the GPU has it.
         accumulate: forward passes that make up one step (each with its own batch statistics).
         compile: torch.compile the network; by default on a GPU.
-        channels_last: memory layout of images; by default on a GPU.
+        channels_last: memory layout of images; by default on CPUs and CUDA GPUs.
         logger: where metrics go besides metrics.csv.
         save_minutes: minutes between two checkpoints.
         report: write report.html at the end.
@@ -151,6 +151,7 @@ def evaluate(
     data: Data | None = None,
     split: str | None = None,
     test_split: str | None = None,
+    include: str | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Judge a trained backbone on labelled images; the result is also kept in the run's folder.
@@ -161,11 +162,14 @@ def evaluate(
         data: labelled images, as `train` takes them; those that the run was trained on when left out.
         split: the part that the classifier learns from.
         test_split: the part that is classified; where there is none, a fifth of the images is held out.
+        include: pattern that the paths of pictures must match.
         device: cpu, cuda or auto.
     """
     from fullrank.runs.evaluate import evaluate_run
 
-    return evaluate_run(run, protocol=protocol, data=data, split=split, test_split=test_split, device=device)
+    return evaluate_run(
+        run, protocol=protocol, data=data, split=split, test_split=test_split, include=include, device=device
+    )
 
 
 def embed(
@@ -173,6 +177,7 @@ def embed(
     *,
     data: Data | None = None,
     split: str | None = None,
+    include: str | None = None,
     out: str = "vectors.parquet",
     device: str = "auto",
 ) -> Path:
@@ -182,16 +187,22 @@ def embed(
         run: folder of a run.
         data: images, as `train` takes them; those that the run was trained on when left out.
         split: first-level folder or named part of the data.
+        include: pattern that the paths of pictures must match.
         out: .parquet, .npy, .npz or .safetensors.
         device: cpu, cuda or auto.
     """
     from fullrank.runs.embed import embed_run
 
-    return embed_run(run, data=data, split=split, out=Path(out), device=device)
+    return embed_run(run, data=data, split=split, include=include, out=Path(out), device=device)
 
 
 def diagnose(
-    path: Any, *, data: Data | None = None, split: str | None = None, report: str | None = None
+    path: Any,
+    *,
+    data: Data | None = None,
+    split: str | None = None,
+    include: str | None = None,
+    report: str | None = None,
 ) -> dict[str, Verdict]:
     """Say whether an embedding has collapsed, why, and what to do.
 
@@ -199,6 +210,7 @@ def diagnose(
         path: run folder, checkpoint (.ckpt), or vectors: .npy, .npz, .parquet, .safetensors; an array in Python.
         data: for a run or checkpoint, images to embed in place of those that it was trained on.
         split: first-level folder or named part of the data.
+        include: pattern that the paths of pictures must match.
         report: write a page about it to this file.
 
     Returns:
@@ -206,7 +218,7 @@ def diagnose(
     """
     from fullrank.runs.diagnose import diagnose_path
 
-    return diagnose_path(path, data=data, split=split, report=report)
+    return diagnose_path(path, data=data, split=split, include=include, report=report)
 
 
 def methods(name: str | None = None) -> str:

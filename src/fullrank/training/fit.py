@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import math
 import re
 import time
 import warnings
@@ -43,8 +44,10 @@ from fullrank.training.monitor import Monitor
 from fullrank.training.prepare import Prepared, prepare
 from fullrank.training.progress import ProgressLine
 from fullrank.training.schedules import warmup_for
+from fullrank.training.speed import choose_speed, keep_freed_memory
 
 ROWS = 200  # rows of metrics.csv in a whole run, at most about
+LOOK_EVERY = 10  # steps between two looks at Y and Z, at least: one costs about a tenth of a fast step
 PROBES = 10  # online kNN measurements in a whole run
 
 
@@ -165,18 +168,17 @@ def build_trainer(
     monitor = Monitor(
         folder / METRICS,
         every=every,
+        look_every=every * math.ceil(LOOK_EVERY / every),
         probe=online_probe(prepared, settings),
         probe_every=every * max(1, adapter.total_steps // (every * PROBES)),  # with a row of metrics
         hints=adapter.hints(),
         say=lambda words: console.print(f"warning: {words}", markup=False, style="bold"),
     )
     checkpointing = Checkpointing(folder / CHECKPOINT, settings.save_minutes, record(settings, prepared))
-    on_gpu = torch.cuda.is_available() and settings.accelerator != "cpu"
-    if settings.precision == "auto":
-        settings.precision = "bf16-mixed" if on_gpu and torch.cuda.is_bf16_supported() else "32-true"
-    if settings.compile or (settings.compile is None and on_gpu):
+    keep_freed_memory()
+    console.print(f"speed: {choose_speed(settings)}", markup=False)
+    if settings.compile:
         method.branch.compile()
-    settings.channels_last = on_gpu if settings.channels_last is None else settings.channels_last
     if settings.channels_last:
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:

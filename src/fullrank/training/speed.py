@@ -1,0 +1,44 @@
+"""What makes a run fastest on the machine at hand: precision, memory layout, compilation, memory that is kept."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from types import SimpleNamespace
+
+import torch
+
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, where the C library is glibc and the user has not chosen otherwise.
+
+    Tensors of over 32 MB are otherwise given back to the system and asked for again, page by page, in every step: a
+    step of ResNet-18 at batch 128 then takes 1.28 times as long on two cores.
+    """
+    if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(MMAP_THRESHOLD, 1 << 30)
+        mallopt(TRIM_THRESHOLD, 1 << 30)
+
+
+def choose_speed(settings: SimpleNamespace) -> str:
+    """Decide in `settings` what the user left open: precision, channels_last, compile. Returns a line for the log.
+
+    bfloat16 is not chosen on a CPU that has it: there it is 1.4 times as fast, and the embedded set's kNN accuracy
+    fell from 86.9 to 84.2 % (means of three seeds, each seed lower).
+    """
+    on_gpu = torch.cuda.is_available() and settings.accelerator != "cpu"
+    if settings.precision == "auto":
+        native = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+        settings.precision = "bf16-mixed" if native else "32-true"
+    if settings.channels_last is None:
+        settings.channels_last = on_gpu or not torch.backends.mps.is_available()
+    if settings.compile is None:
+        settings.compile = on_gpu
+    layout = "channels last" if settings.channels_last else "channels first"
+    return f"precision {settings.precision}, images with {layout}, {'' if settings.compile else 'not '}compiled"
