@@ -160,12 +160,18 @@ def measure_grid(
     for n in batches:
         before: dict[str, tuple[int, float, int]] = {}  # by implementation: width, seconds and bytes measured last
         for d in widths:
-            yield {"loss": loss, "n": n, "d": d, **measure_cell(functions, n, d, device, budget, before)}
+            cell = measure_cell(functions, n, d, device, budget, before)
+            if OURS in cell["results"]:
+                yield {"loss": loss, "n": n, "d": d, **cell}
+            else:
+                print(f"\n{loss}  n {n}  d {d}: left out, {cell['skipped'][OURS]}")
 
 
 def measure_cell(functions: dict[str, Loss], n: int, d: int, device: str, budget: float, before: dict) -> dict:
     skipped = {name: reason for name in functions if (reason := foreseen(before.get(name), n, d, name == OURS))}
     running = {name: function for name, function in functions.items() if name not in skipped}
+    if OURS not in running:
+        return {"results": {}, "skipped": skipped}
     x, y = embeddings(n, d, device)
     first = {name: first_call(function, x, y) for name, function in running.items()}
     seconds = rounds(running, x, y, {name: call[0] for name, call in first.items()}, budget)
@@ -263,7 +269,9 @@ class SentBytes:
 
     def __init__(self, world: int) -> None:
         self.total = 0.0
-        self._wrap("all_gather_into_tensor", world - 1)
+        for name in ("all_gather_into_tensor", "all_gather_single"):  # the name before and since torch 2.14
+            if hasattr(torch.distributed, name):
+                self._wrap(name, world - 1)
         self._wrap("all_reduce", 2 * (world - 1) / world)
 
     def _wrap(self, name: str, times: float) -> None:

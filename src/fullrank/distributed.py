@@ -7,6 +7,8 @@ the global batch, used in every process's loss, gets the gradient of one process
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as torch_distributed
 from jaxtyping import Float
@@ -56,13 +58,13 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, rows: Tensor) -> Tensor:
         gathered = rows.new_empty((world_size() * rows.shape[0], *rows.shape[1:]))
-        torch_distributed.all_gather_into_tensor(gathered, rows.contiguous())
+        _collective("all_gather_single", "all_gather_into_tensor")(gathered, rows.contiguous())
         return gathered
 
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]
         own = gradient.new_empty((gradient.shape[0] // world_size(), *gradient.shape[1:]))
-        torch_distributed.reduce_scatter_tensor(own, gradient.contiguous())
+        _collective("reduce_scatter_single", "reduce_scatter_tensor")(own, gradient.contiguous())
         return own
 
 
@@ -76,3 +78,8 @@ class _AllReduceSum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: FunctionCtx, gradient: Tensor) -> Tensor:  # type: ignore[override]
         return all_reduce_sum(gradient)
+
+
+def _collective(name: str, before: str) -> Callable[[Tensor, Tensor], object]:
+    """A collective (output, input) of torch by its name, or by the one that it had before torch 2.14."""
+    return getattr(torch_distributed, name, None) or getattr(torch_distributed, before)

@@ -43,8 +43,9 @@ def assert_same_measures(ours: Statistics, vectors: torch.Tensor) -> None:
     for name in EXACT:
         measure = getattr(collapse, name)
         expected = measure(vectors).numpy()
-        # what is 0 in exact arithmetic is rounding in both: no relative error there
-        size = max(np.abs(expected).max(), 1e-3)
+        # what is 0 in exact arithmetic is rounding in both: no relative error there; nor where terms cancel
+        terms = collapse.absolute_correlation(vectors) if name == "signed_correlation" else 0.0
+        size = max(np.abs(expected).max(), 1e-3, float(terms))
         np.testing.assert_allclose(measure(ours), expected, rtol=1e-9, atol=1e-12 * size, err_msg=name)
 
 
