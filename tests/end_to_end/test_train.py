@@ -10,7 +10,13 @@ import pytest
 import timm
 import torch
 import yaml
+from PIL import Image
 
+import fullrank
+from fullrank.data import open_pictures
+from fullrank.data.statistics import Pixels
+from fullrank.evaluation.features import Pictures, normalise
+from fullrank.runs.folder import build_method
 from tests.end_to_end.conftest import TINY, Command
 
 PARTS = {"config.yaml", "last.ckpt", "backbone.safetensors", "metrics.csv", "summary.json", "report.html"}
@@ -47,6 +53,46 @@ def test_metrics_have_terms_and_live_measures(trained):
     wanted = "step epoch loss invariance variance covariance learning_rate images_per_second Y_effective_rank Z_std knn"
     assert set(wanted.split()) <= set(header.split(","))
     assert [int(row.split(",")[0]) for row in rows] == list(range(1, 13))
+    # The embeddings are looked at in the first row, every tenth step, and at the end.
+    column = header.split(",").index("Z_std")
+    assert [int(row.split(",")[0]) for row in rows if row.split(",")[column]] == [1, 10, 12]
+
+
+def test_the_untrained_spectrum_is_that_of_the_first_weights(trained):
+    _, folder, _ = trained
+    run = fullrank.load_run(folder)
+    method, _ = build_method(run.settings, channels=3, image_size=32)
+    pictures = Pictures(open_pictures("shapes:N=256,size=32"), Pixels.from_dict(run.input["pixels"]), 32)
+    with torch.no_grad():
+        batch = normalise(torch.cat([images for _, images in pictures.chunks()]), pictures.pixels)
+        outputs = dict(zip("YZ", method.eval().embed(batch), strict=True))
+    arrays = np.load(folder / "diagnostics.npz")
+    for name, vectors in outputs.items():
+        expected = np.linalg.svd((vectors - vectors.mean(0)).double().numpy(), compute_uv=False)
+        np.testing.assert_allclose(arrays[f"untrained_{name}_spectrum"], expected, rtol=1e-4, atol=1e-4 * expected[0])
+        assert abs(arrays[f"{name}_spectrum"] - expected).max() > 0.01 * expected[0]
+
+
+def test_only_the_pictures_that_were_included_are_used(command):
+    chance = np.random.default_rng(0)
+    for folder in ("all/first", "all/second"):
+        (command.folder / folder).mkdir(parents=True)
+        for number in range(24):
+            image = chance.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(image).save(command.folder / folder / f"{number}.png")
+            np.save(command.folder / folder / f"{number}.npy", chance.random((13, 32, 32), dtype=np.float32))
+    train = ["--backbone", "test_resnet", "--expander", "16-16", "--batch_size", "16", "--steps", "2"]
+    done = command("train", "--data", "all", "--include", "*.png", *train, "--report", "false", "--output", "run")
+    assert done.returncode == 0, done.stderr
+    for arguments in (["evaluate", "run"], ["diagnose", "run"], ["embed", "run", "--out", "own.npz"]):
+        done = command(*arguments)
+        assert done.returncode == 0, done.stderr
+    done = command("embed", "run", "--data", "all", "--include", "*/1*.png", "--out", "some.npz")
+    assert done.returncode == 0, done.stderr
+    own, some = (np.load(command.folder / name)["names"] for name in ("own.npz", "some.npz"))
+    assert len(own) == 48
+    assert len(some) == 22
+    assert all(name.endswith(".png") for name in own)
 
 
 def test_timm_opens_the_backbone(trained):
@@ -141,8 +187,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(command):
 
 
 def test_python_does_the_same(tmp_path, monkeypatch):
-    import fullrank
-
     monkeypatch.chdir(tmp_path)
     run = fullrank.train(
         data=np.random.default_rng(0).integers(0, 255, (96, 32, 32, 3), dtype=np.uint8),

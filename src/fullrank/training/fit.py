@@ -133,6 +133,8 @@ def build_adapter(settings: SimpleNamespace, prepared: Prepared, folder: Path, c
     plan = make_plan(settings, prepared.usable)
     if settings.warmup_epochs is None:
         settings.warmup_epochs = warmup_for(plan.batches / plan.batches_per_epoch)
+    steps = plan.batches // settings.accumulate
+    console.print(f"run: {steps:,} steps of {settings.batch_size} images by {settings.optimizer}", markup=False)
     return Adapter(method, prepared.feed, plan, settings, start=start)
 
 

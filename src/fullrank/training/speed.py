@@ -16,7 +16,7 @@ def keep_freed_memory() -> None:
     """Let this process keep what it frees, where the C library is glibc and the user has not chosen otherwise.
 
     Tensors of over 32 MB are otherwise given back to the system and asked for again, page by page, in every step: a
-    step of ResNet-18 at batch 128 then takes 1.28 times as long on two cores.
+    step of ResNet-18 at batch 128 then takes 1.28 times as long (2,516 against 1,956 ms, two cores, means of two runs).
     """
     if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
         return

@@ -7,7 +7,7 @@ import torch
 from fullrank.data import open_source
 from fullrank.data.statistics import measure_pixels
 from fullrank.training.batches import Batches, Plan
-from fullrank.training.feed import MemoryFeed, WorkerFeed
+from fullrank.training.feed import MemoryFeed, WorkerFeed, collate_crops
 from fullrank.views import Augment, View
 
 RECIPE = (View(size=24, blur=0.5), View(size=24, solarize=0.5))
@@ -47,6 +47,19 @@ def test_workers_change_nothing():
     for alone, helped in zip(all_views(make("workers")), all_views(make("workers", workers=2)), strict=True):
         for one, other in zip(alone.views, helped.views, strict=True):
             assert torch.equal(one, other)
+
+
+def test_crops_are_stacked_by_view():
+    generator = torch.Generator().manual_seed(0)
+    crops = [
+        [torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8) for side in (8, 5)]
+        for _ in range(4)
+    ]
+    crops[2][0] = crops[2][0].contiguous(memory_format=torch.contiguous_format)
+    batches, index = collate_crops([(views, 10 + row) for row, views in enumerate(crops)])
+    assert index.tolist() == [10, 11, 12, 13]
+    for view, batch in enumerate(batches):
+        assert torch.equal(batch, torch.stack([views[view] for views in crops]))
 
 
 def test_a_batch_is_made_of_the_pictures_it_names():

@@ -1,0 +1,61 @@
+"""Settings that were left open are decided by the hardware, freed memory is kept, threads wait briefly."""
+
+import os
+import platform
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from fullrank.training.speed import choose_speed
+
+OPEN = {"accelerator": "cpu", "precision": "auto", "channels_last": None, "compile": None}
+
+SMALL_PAGES = {"NUMPY_MADVISE_HUGEPAGE": "0"}
+FAULTS = """
+import resource, numpy
+from fullrank.training.speed import keep_freed_memory
+keep_freed_memory()
+def fill():
+    numpy.empty(8 << 20).fill(1.0)  # 64 MB, or 16384 pages
+fill()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    fill()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_a_cpu_trains_in_float32_with_channels_last():
+    settings = SimpleNamespace(**OPEN)
+    words = choose_speed(settings)
+    assert (settings.precision, settings.channels_last, settings.compile) == ("32-true", True, False)
+    assert words == "precision 32-true, images with channels last, not compiled"
+
+
+def test_what_was_asked_for_stays():
+    asked = {"precision": "bf16-mixed", "channels_last": False, "compile": True}
+    settings = SimpleNamespace(**OPEN | asked)
+    choose_speed(settings)
+    assert {name: getattr(settings, name) for name in asked} == asked
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory its own way")
+@pytest.mark.parametrize(("environment", "kept"), [({}, True), ({"MALLOC_MMAP_THRESHOLD_": "1000000"}, False)])
+def test_memory_that_was_freed_is_used_again(environment, kept):
+    command = [sys.executable, "-c", FAULTS]
+    done = subprocess.run(
+        command, env=os.environ | SMALL_PAGES | environment, capture_output=True, text=True, check=True
+    )
+    assert (int(done.stdout) < 1000) == kept
+
+
+@pytest.mark.parametrize(("environment", "spins"), [({}, "20000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")])
+def test_the_command_says_how_threads_wait_before_torch_is_imported(environment, spins):
+    code = "import os, sys; from fullrank.cli import main; main(['--help']); assert 'torch' not in sys.modules; "
+    code += "print(os.environ.get('GOMP_SPINCOUNT'))"
+    inherited = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=inherited | environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == spins
