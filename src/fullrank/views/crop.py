@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from fullrank.errors import InputError
 from fullrank.views.recipe import Recipe, View
-from fullrank.views.separable import Block, Separable
+from fullrank.views.separable import Separable
 
 TRIES = 10  # as torchvision, before it falls back to the centre
 FULL_SCALE = {torch.uint8: 255, torch.uint16: 65535}
@@ -115,10 +115,8 @@ def resized_crop(
     top, left, h, w = boxes.unbind(1)
     rows = _resize_matrices(top, h, images.shape[2], size, interpolation, images.device)
     columns = _resize_matrices(left, w, images.shape[3], size, interpolation, images.device, flip)
-    blocks = [[Block(slice(0, size), slice(0, m.shape[2]), m)] for m in (rows, columns)]
     crops = images.new_empty(*images.shape[:2], size, size)
-    separable = Separable(blocks[0], blocks[1], images.shape[1])
-    return separable(images, slice(0, len(images)), out=crops)
+    return Separable(rows, columns, images.shape[1])(images, slice(0, len(images)), out=crops)
 
 
 def _resize_matrices(

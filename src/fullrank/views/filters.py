@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fullrank.views.separable import Block, Separable
+from fullrank.views.separable import Separable
 
 # Lighter taps change nothing at float32's precision, and their denormal products are very slow on CPUs.
 LIGHTEST_TAP = 1e-9
@@ -43,8 +43,8 @@ class GaussianBlur:
             self.bands = [_band(row[None, _support(row)], tile)[0] for row in taps]
         else:
             self.bands = []
-            matrix = Block(slice(0, size), slice(0, size), _folded(_band(taps.to(device), size), size))
-            self.whole = Separable([matrix], [matrix], channels)
+            matrix = _folded(_band(taps.to(device), size), size)
+            self.whole = Separable(matrix, matrix, channels)
 
     def __call__(self, images: Float[Tensor, "m c s s"], part: slice) -> Float[Tensor, "m c s s"]:
         """Blur, in place, the images that are this `part` of the batch."""
