@@ -72,7 +72,7 @@ class Method(nn.Module):
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Representation Y and embedding Z of a batch of images, for evaluation and diagnosis."""
-        return self.branch(images)
+        return self.branch.forward(images)  # not compiled: batches of any size come here, and few of each
 
     def forward(self, batch: Batch) -> Step:
         """One training pass over a batch of views."""
