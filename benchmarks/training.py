@@ -3,11 +3,12 @@
     python benchmarks/training.py --data cifar10.tar.xz --backbone test_resnet --stem_stride 2 --epochs 5
 
 Both train the same backbone from the same first weights with the same expander, coefficients, batch, optimiser and
-schedule for the same epochs, one seed after the other, in turn. lightly is used as its documentation shows (a
-Lightning module, a DataLoader with workers, its transform, head and loss); it gets its pictures from memory, decoded
-before the clock starts. fullrank's clock `seconds` holds the training, its live measures and kNN probes; `whole` also
-opening, checking and decoding the data, and the comparison and verdict at the end. Features of both are judged by the
-same weighted kNN (k 20, temperature 0.07) on the test part.
+schedule for the same epochs, in turn, every run in a process of its own with the environment that its user would have.
+lightly is used as its documentation shows (a Lightning module, a DataLoader, its transform, head and loss), with 0, 1
+and 2 workers; it gets its pictures from memory, decoded before the clock starts. `seconds` is the wall clock of the
+training, for fullrank with its live measures and kNN probes; `whole` also that of opening, checking and decoding the
+data, and of the comparison and verdict at the end. Features of both are judged by the same weighted kNN (k 20,
+temperature 0.07) on the test part.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import importlib.metadata
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -30,6 +33,7 @@ from PIL import Image
 from torch import nn
 
 import fullrank
+from fullrank.cli import SPINS
 from fullrank.data import open_pictures
 from fullrank.data.source import Source
 from fullrank.data.statistics import Pixels, measure_pixels
@@ -40,7 +44,7 @@ from fullrank.training.finish import hardware
 from fullrank.training.optimizer import build_optimizer
 from fullrank.training.schedules import warmup_cosine, warmup_for
 
-BACKENDS = ("fullrank", "fullrank float32", "lightly")
+ARMS = {"fullrank": 0, "lightly": 0, "lightly, 1 worker": 1, "lightly, 2 workers": 2}  # workers
 
 
 class FromMemory(torch.utils.data.Dataset):
@@ -62,7 +66,7 @@ class LightlyVICReg(lightning.LightningModule):
 
     def __init__(self, backbone: nn.Module, options: argparse.Namespace, steps_per_epoch: int) -> None:
         from lightly.loss import VICRegLoss
-        from lightly.models.modules import VICRegProjectionHead
+        from lightly.models.modules.heads import VICRegProjectionHead
 
         super().__init__()
         self.backbone = backbone
@@ -99,8 +103,8 @@ def train_lightly(options: argparse.Namespace, images: np.ndarray, seed: int) ->
         batch_size=options.batch_size,
         shuffle=True,
         drop_last=True,
-        num_workers=options.workers,
-        persistent_workers=options.workers > 0,
+        num_workers=ARMS[options.only],
+        persistent_workers=ARMS[options.only] > 0,
     )
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
@@ -117,9 +121,7 @@ def train_lightly(options: argparse.Namespace, images: np.ndarray, seed: int) ->
     return backbone.cpu().eval(), {"seconds": time.monotonic() - began}
 
 
-def train_fullrank(
-    options: argparse.Namespace, source: Any, seed: int, precision: str
-) -> tuple[nn.Module, dict[str, float]]:
+def train_fullrank(options: argparse.Namespace, source: Source, seed: int) -> tuple[nn.Module, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         began = time.monotonic()
         run = fullrank.train(
@@ -132,7 +134,6 @@ def train_fullrank(
             optimizer=options.optimizer,
             learning_rate=options.learning_rate,
             weight_decay=1e-4,
-            precision=precision,
             seed=seed,
             logger="none",
             report=False,
@@ -168,6 +169,26 @@ class FirstImages(Source):
         return self.images[index]
 
 
+def one_run(options: argparse.Namespace) -> dict[str, Any]:
+    """Train and judge the arm `options.only` with one seed."""
+    train = FirstImages(open_pictures(options.data, "train"), options.images)
+    test = FirstImages(open_pictures(options.data, "test"), None)
+    if options.only == "fullrank":
+        backbone, figures = train_fullrank(options, train, options.seed)
+    else:
+        backbone, figures = train_lightly(options, train.images, options.seed)
+    score = judge(backbone, (train, test), measure_pixels(train), train.images.shape[1])
+    return {"trained by": options.only, "seed": options.seed, "knn": score, **figures}
+
+
+def in_own_process(arm: str, seed: int) -> dict[str, Any]:
+    """The same in a process of its own; the figures are its last line."""
+    environment = os.environ | ({"GOMP_SPINCOUNT": SPINS} if arm == "fullrank" else {})  # as the command does
+    command = [sys.executable, *sys.argv, "--only", arm, "--seed", str(seed)]
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="pictures of one size with a train and a test part")
@@ -179,24 +200,19 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, default=256)
     parser.add_argument("--optimizer", default="adamw")
     parser.add_argument("--learning_rate", type=float, default=0.003)
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="decoding processes of lightly")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=list(ARMS))
+    parser.add_argument("--only", choices=list(ARMS), help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    train = FirstImages(open_pictures(options.data, "train"), options.images)
-    test = FirstImages(open_pictures(options.data, "test"), None)
-    pixels, size = measure_pixels(train), train.images.shape[1]
+    if options.only:
+        print(json.dumps(one_run(options)))
+        return
     rows = []
     for seed in range(options.seeds):
-        for name in BACKENDS:
-            if name == "lightly":
-                backbone, figures = train_lightly(options, train.images, seed)
-            else:
-                precision = "32-true" if name.endswith("float32") else "auto"
-                backbone, figures = train_fullrank(options, train, seed, precision)
-            rows.append(
-                {"trained by": name, "seed": seed, "knn": judge(backbone, (train, test), pixels, size), **figures}
-            )
+        for arm in options.arms:
+            rows.append(in_own_process(arm, seed))
             print(rows[-1], flush=True)
             report(options, rows)
 
@@ -205,24 +221,24 @@ def report(options: argparse.Namespace, rows: list[dict]) -> None:
     """The figures so far, on the screen and in the file."""
     record: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
-        "settings": {key: value for key, value in vars(options).items() if key not in ("out", "data")},
+        "settings": {key: value for key, value in vars(options).items() if key not in ("out", "data", "only", "seed")},
         "data": Path(options.data).name,
         "hardware": hardware(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
         "versions": {name: importlib.metadata.version(name) for name in ("torch", "timm", "lightning", "lightly")},
         "rows": rows,
         "summary": {},
     }
-    theirs = [row["seconds"] for row in rows if row["trained by"] == "lightly"]
-    for name in BACKENDS:
-        own = [row for row in rows if row["trained by"] == name]
-        if own and theirs:
-            scores = [row["knn"] for row in own]
-            ratios = [row["seconds"] / other for row, other in zip(own, theirs, strict=False)]
-            record["summary"][name] = {
-                "n": len(own),
+    ours = [row["seconds"] for row in rows if row["trained by"] == "fullrank"]
+    for arm in options.arms:
+        found = [row for row in rows if row["trained by"] == arm]
+        ratios = [own / row["seconds"] for own, row in zip(ours, found, strict=False)]
+        if ratios:
+            scores = [row["knn"] for row in found]
+            record["summary"][arm] = {
+                "n": len(found),
                 "knn": round(statistics.mean(scores), 2),
                 "knn_lowest_highest": [min(scores), max(scores)],
-                "wall clock of lightly": round(statistics.median(ratios), 3),
+                "share of its wall clock that fullrank takes": round(statistics.median(ratios), 3),
             }
     if options.out:
         options.out.write_text(json.dumps(record, indent=1) + "\n")
