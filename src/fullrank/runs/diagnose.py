@@ -65,10 +65,10 @@ def embedding_arrays(embeddings: dict[str, Any]) -> dict[str, Any]:
     return arrays
 
 
-def spectra(what: str, embeddings: dict[str, Any]) -> dict[str, Any]:
-    """The centred spectrum of each embedding of `what`, such as an untrained network, for a page to draw."""
+def spectra(embeddings: dict[str, Any]) -> dict[str, Any]:
+    """The centred spectrum of each embedding, for a page to draw."""
     return {
-        f"{what}_{name}_spectrum": collapse.singular_values(vectors, centred=True).numpy()
+        f"{name}_spectrum": collapse.singular_values(vectors, centred=True).numpy()
         for name, vectors in embeddings.items()
     }
 

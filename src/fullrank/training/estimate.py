@@ -14,6 +14,7 @@ from fullrank.methods import Batch
 from fullrank.runs.folder import build_method
 from fullrank.runs.settings import resolve
 from fullrank.training.prepare import default_image_size
+from fullrank.training.speed import choose_speed, keep_freed_memory
 
 TIMED_STEPS = 3
 TIMED_BATCH = 32  # images; a step of the real size may not be needed to know the speed
@@ -40,9 +41,14 @@ def check_with_estimate(
 
 def images_per_second(settings: Any, channels: int, image_size: int) -> float:
     """Images a second of forward and backward passes at the chosen settings, views and loading apart."""
+    keep_freed_memory()
+    choose_speed(settings)
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     method, _ = build_method(settings, channels, image_size)
+    method.to(memory_format=layout)  # type: ignore[call-overload]
     batch = min(TIMED_BATCH, settings.batch_size)
-    views = [torch.randn(batch, channels, image_size, image_size) for _ in range(2)]
+    size = (batch, channels, image_size, image_size)
+    views = [torch.randn(size).contiguous(memory_format=layout) for _ in range(2)]
     started = 0.0
     for step in range(TIMED_STEPS + 1):
         if step == 1:  # the first pass warms up

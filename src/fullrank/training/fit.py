@@ -39,7 +39,8 @@ from fullrank.terminal import log_console
 from fullrank.training.adapter import Adapter
 from fullrank.training.batches import Plan
 from fullrank.training.checkpointing import Checkpointing
-from fullrank.training.finish import finish, online_probe
+from fullrank.training.finish import finish
+from fullrank.training.gain import online_probe
 from fullrank.training.monitor import Monitor
 from fullrank.training.prepare import Prepared, prepare
 from fullrank.training.progress import ProgressLine

@@ -65,7 +65,7 @@ def prepare(settings: SimpleNamespace, console: Console) -> Prepared:
     augment = Augment(recipe, pixels.mean, pixels.std)
     forced = None if settings.placement == "auto" else settings.placement
     placement, reason = choose_placement(opened, pixels, image_size, forced=forced)
-    count = "a stream" if check.count is None else f"{check.count:,} pictures"
+    count = "a stream" if isinstance(opened, Stream) else f"{len(opened):,} pictures"
     height, width = check.sizes[1]
     size = f"{height} x {width}" if pixels.size else f"many sizes, usually {height} x {width}"
     kind = f"{pixels.channels} channels of {pixels.depth}; normalisation {pixels.normalisation}"
