@@ -1,11 +1,14 @@
 """VICReg on labelled pictures with fullrank and with lightly: kNN accuracy and wall clock, side by side.
 
-    python benchmarks/training.py --data cifar10.tar.xz --backbone test_resnet --stem_stride 2 --epochs 5
+    python benchmarks/training.py --data cifar10.tar.xz --backbone test_resnet --stem_stride 2 --epochs 3 \\
+        --arms fullrank lightly
+    python benchmarks/training.py --data cifar10.tar.xz --backbone test_resnet --stem_stride 2 --epochs 1 \\
+        --images 20000 --seeds 1
 
 Both train the same backbone from the same first weights with the same expander, coefficients, batch, optimiser and
 schedule for the same epochs, in turn, every run in a process of its own with the environment that its user would have.
 lightly is used as its documentation shows (a Lightning module, a DataLoader, its transform, head and loss), with 0, 1
-and 2 workers; it gets its pictures from memory, decoded before the clock starts. `seconds` is the wall clock of the
+or 2 workers; it gets its pictures from memory, decoded before the clock starts. `seconds` is the wall clock of the
 training, for fullrank with its live measures and kNN probes; `whole` also that of opening, checking and decoding the
 data, and of the comparison and verdict at the end. Features of both are judged by the same weighted kNN (k 20,
 temperature 0.07) on the test part.

@@ -37,7 +37,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def photographs(count: int, folder: Path) -> Path:
-    """JPEG files with structure at every scale, about 80 kB each."""
+    """JPEG files with structure at every scale, about 60 kB each."""
     chance = np.random.default_rng(0)
     for number in range(count):
         layers = [

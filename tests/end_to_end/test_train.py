@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import time
 
@@ -124,6 +125,22 @@ def test_killed_at_any_step_and_resumed_ends_bit_for_bit_the_same(trained, comma
     assert_same_weights(weights(folder), weights(command.folder / "killed"), rtol=0, atol=0)
     rows = metrics.read_text().splitlines()[1:]
     assert [int(row.split(",")[0]) for row in rows] == list(range(1, 13))
+
+
+def test_killed_while_it_was_measured_it_is_measured_when_resumed(trained, command):
+    _, folder, _ = trained
+    run = fullrank.load_run(shutil.copytree(folder, command.folder / "run"))
+    before = run.summary
+    run.write_summary({name: before[name] for name in ("name", "settings", "input")} | {"finished": False})
+    (run.folder / "backbone.safetensors").unlink()
+    done = command("train", "--resume", "--output", "run")
+    assert done.returncode == 0, done.stderr
+    after = run.summary
+    assert after["finished"]
+    assert {name: after[name] for name in ("steps", "knn", "verdict")} == {
+        name: before[name] for name in ("steps", "knn", "verdict")
+    }
+    assert (run.folder / "backbone.safetensors").read_bytes() == (folder / "backbone.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

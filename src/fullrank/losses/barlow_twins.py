@@ -142,6 +142,9 @@ def _standardise(rows: Float[Tensor, "n d"], eps: float, degrees: int) -> tuple[
     )
     if degrees != n:
         rows, scale = rows * (degrees / n) ** 0.5, scale * (degrees / n) ** 0.5
+    if eps == 0:  # torch gives a constant column the scale 0; here it has none
+        constant = scale == 0
+        rows, scale = rows.masked_fill(constant, torch.nan), scale.masked_fill(constant, torch.nan)
     return rows, scale
 
 

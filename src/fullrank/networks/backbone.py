@@ -128,7 +128,7 @@ def timm_state(model: nn.Module, name: str, channels: int, image_size: int) -> d
     state = {}
     for key, value in model.state_dict().items():
         border = (expected[key].shape[-1] - value.shape[-1]) // 2 if value.ndim == 4 else 0
-        state[key] = nn.functional.pad(value, [border] * 4) if border > 0 else value.contiguous()
+        state[key] = (nn.functional.pad(value, [border] * 4) if border > 0 else value).contiguous()
     return state
 
 

@@ -16,10 +16,10 @@ from fullrank.evaluation.features import choose_device
 from fullrank.files import write_atomically
 from fullrank.report import build_report
 from fullrank.runs.diagnose import embedding_arrays, judge, spectra
-from fullrank.runs.folder import Run, build_method
+from fullrank.runs.folder import METRICS, Run, build_method
 from fullrank.training.adapter import Adapter
 from fullrank.training.gain import FINAL, Measured, gain, measured_parts
-from fullrank.training.monitor import Monitor
+from fullrank.training.monitor import Monitor, read_metrics
 from fullrank.training.prepare import Prepared
 from fullrank.training.report_data import pictures_for_report, reference_curves
 
@@ -40,7 +40,8 @@ def finish(
     run.write_backbone(method.backbone)
     console.print("training is done; measuring what it bought")
     untrained = build_method(settings, prepared.pixels.channels, prepared.image_size)[0].to(device).eval()
-    steps = int(monitor.rows[-1]["step"])
+    rows = monitor.rows or read_metrics(run.folder / METRICS)  # nothing was left to train: only to measure
+    steps = int(rows[-1]["step"])
     parts = measured_parts(prepared, settings, FINAL, seen=steps * settings.batch_size)
     measured = [Measured(part, prepared, method, untrained, device) for part in parts]
     embeddings = {name: measured[0][name] for name in ("Y", "Z")}
@@ -53,7 +54,7 @@ def finish(
         "epochs": settings.epochs,
         "steps": steps,
         "seconds": round(seconds, 1),
-        "images_per_second": median_speed(monitor),
+        "images_per_second": float(np.median([row["images_per_second"] for row in rows])),
         "monitor_share": round(monitor.seconds / max(seconds, 1e-9), 4),
         "verdict": {name: verdict.to_dict() for name, verdict in verdicts.items()},
         "settings": run.summary["settings"],
@@ -76,11 +77,6 @@ def finish(
     run.write_summary(summary | {"finished": True})
     if settings.report:
         build_report(run.folder)
-
-
-def median_speed(monitor: Monitor) -> float:
-    """Images a second in the middle of the run's measurements."""
-    return float(np.median([row["images_per_second"] for row in monitor.rows]))
 
 
 def versions() -> dict[str, str]:

@@ -179,8 +179,9 @@ def build_trainer(
     )
     checkpointing = Checkpointing(folder / CHECKPOINT, settings.save_minutes, record(settings, prepared))
     keep_freed_memory()
-    console.print(f"speed: {choose_speed(settings)}", markup=False)
-    if settings.compile:
+    compiles, words = choose_speed(settings)
+    console.print(f"speed: {words}", markup=False)
+    if compiles:
         method.branch.compile()
     if settings.channels_last:
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -40,9 +40,11 @@ def measured_parts(
     source = prepared.source
     if seen is not None:
         most = min(most[0], max(FEWEST[0], seen)), min(most[1], max(FEWEST[1], seen))
-    if source.labels is None or len(source.classes) < 2:
-        return [Part(source, np.unique(np.linspace(0, len(source) - 1, min(most[0], len(source))).astype(int)))]
-    return list(labelled_parts(source, settings.data, include=settings.include, most=most, seed=settings.seed))
+    if source.labels is not None and len(source.classes) > 1:
+        parts = labelled_parts(source, settings.data, include=settings.include, most=most, seed=settings.seed)
+        if len(parts[0].indices) > 1:
+            return list(parts)
+    return [Part(source, np.unique(np.linspace(0, len(source) - 1, min(most[0], len(source))).astype(int)))]
 
 
 class Measured:

@@ -68,8 +68,9 @@ def prepare(settings: SimpleNamespace, console: Console) -> Prepared:
     count = "a stream" if isinstance(opened, Stream) else f"{len(opened):,} pictures"
     height, width = check.sizes[1]
     size = f"{height} x {width}" if pixels.size else f"many sizes, usually {height} x {width}"
-    kind = f"{pixels.channels} channels of {pixels.depth}; normalisation {pixels.normalisation}"
+    kind = f"{pixels.channels} channels of {pixels.depth}"
     console.print(f"data: {opened.name}, {count} of {size}, {kind}", markup=False)
+    console.print(f"data: normalisation {pixels.normalisation}", markup=False)
     console.print(f"data: in {placement}: {reason}", markup=False)
     feed, usable = place(opened, pixels, image_size, recipe, augment, placement, settings)
     if settings.batch_size > usable:

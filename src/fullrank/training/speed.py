@@ -12,23 +12,24 @@ import torch
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 
 
-def keep_freed_memory() -> None:
+def keep_freed_memory() -> bool:
     """Let this process keep what it frees, where the C library is glibc and the user has not chosen otherwise.
 
     Tensors of over 32 MB are otherwise given back to the system and asked for again, page by page, in every step: a
-    step of ResNet-18 at batch 128 then takes 1.28 times as long (2,516 against 1,956 ms, two cores, means of two runs).
+    step of ResNet-18 at batch 128 then takes 1.29 times as long (2,516 against 1,956 ms, two cores, means of two
+    runs). Returns whether it is so.
     """
     if not sys.platform.startswith("linux") or any(name.startswith("MALLOC_") for name in os.environ):
-        return
+        return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(MMAP_THRESHOLD, 1 << 30)
-        mallopt(TRIM_THRESHOLD, 1 << 30)
+    # Some versions refuse so high a threshold; the second setting alone would freeze the first at its low start.
+    return mallopt is not None and bool(mallopt(MMAP_THRESHOLD, 1 << 30)) and bool(mallopt(TRIM_THRESHOLD, 1 << 30))
 
 
-def choose_speed(settings: SimpleNamespace) -> str:
-    """Decide in `settings` what the user left open: precision, channels_last, compile. Returns a line for the log.
+def choose_speed(settings: SimpleNamespace) -> tuple[bool, str]:
+    """Decide in `settings` on the precision and the layout that the user left open.
 
+    Returns whether to compile, which is decided anew on every machine that a run goes on, and a line for the log.
     bfloat16 is not chosen on a CPU that has it: there it is 1.4 times as fast, and the embedded set's kNN accuracy
     fell from 86.9 to 84.2 % (means of three seeds, each seed lower).
     """
@@ -37,8 +38,8 @@ def choose_speed(settings: SimpleNamespace) -> str:
         native = on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
         settings.precision = "bf16-mixed" if native else "32-true"
     if settings.channels_last is None:
-        settings.channels_last = on_gpu or not torch.backends.mps.is_available()
-    if settings.compile is None:
-        settings.compile = on_gpu
+        on_mps = settings.accelerator != "cpu" and torch.backends.mps.is_available()
+        settings.channels_last = not on_mps
+    compiles = on_gpu if settings.compile is None else settings.compile
     layout = "channels last" if settings.channels_last else "channels first"
-    return f"precision {settings.precision}, images with {layout}, {'' if settings.compile else 'not '}compiled"
+    return compiles, f"precision {settings.precision}, images with {layout}, {'' if compiles else 'not '}compiled"

@@ -5,6 +5,7 @@ import torch
 from loss_formulas import GRID, barlow_terms, term_errors, views
 
 from fullrank import losses
+from fullrank.errors import InputError
 
 
 def expected_terms(x, y, redundancy=0.0051, scale=1.0, **constants):
@@ -37,6 +38,15 @@ def test_paper_reduction_is_the_papers_algorithm_1(n, d):
     expected = expected_terms(x, y, eps=0.0, unbiased=True)
     errors = term_errors(losses.barlow_twins(x, y, reduction="paper"), expected, (x, y))
     assert max(errors.values()) < 1e-10, errors
+
+
+@pytest.mark.parametrize(("n", "d"), [(7, 20), (40, 9)])
+def test_a_constant_column_has_no_value_in_the_paper(n, d):
+    x, y = (view.detach() for view in views(n, d))
+    x[:, 1] = 3.0
+    assert torch.isfinite(losses.barlow_twins(x, y)["loss"])
+    with pytest.raises(InputError, match="the loss is nan"):
+        losses.barlow_twins(x, y, reduction="paper")
 
 
 @pytest.mark.parametrize(("n", "d"), [(3, 5), (5, 3)])

@@ -60,11 +60,13 @@ def test_patch_stems_are_left_alone():
     assert model.stem[0].stride == (4, 4)
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize(
     ("name", "channels", "size"), [("resnet18", 3, 32), ("resnet10t", 13, 48), ("vit_tiny_patch16_224", 1, 64)]
 )
-def test_timm_opens_the_weights(tmp_path, name, channels, size):
+def test_timm_opens_the_weights(tmp_path, name, channels, size, layout):
     model, _ = create_backbone(name, channels=channels, image_size=size)
+    model.to(memory_format=layout)
     path = tmp_path / "backbone.safetensors"
     safetensors.torch.save_file(timm_state(model, name, channels, size), path)
     opened = timm.create_model(name, checkpoint_path=path, **creation_arguments(name, channels, size))

@@ -55,7 +55,7 @@ def test_crops_are_stacked_by_view():
         [torch.randint(0, 256, (3, side, side), generator=generator, dtype=torch.uint8) for side in (8, 5)]
         for _ in range(4)
     ]
-    crops[2][0] = crops[2][0].contiguous(memory_format=torch.contiguous_format)
+    crops[2][0] = crops[2][0][None].contiguous(memory_format=torch.channels_last)[0]
     batches, index = collate_crops([(views, 10 + row) for row, views in enumerate(crops)])
     assert index.tolist() == [10, 11, 12, 13]
     for view, batch in enumerate(batches):

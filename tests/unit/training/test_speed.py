@@ -16,7 +16,9 @@ SMALL_PAGES = {"NUMPY_MADVISE_HUGEPAGE": "0"}
 FAULTS = """
 import resource, numpy
 from fullrank.training.speed import keep_freed_memory
-keep_freed_memory()
+if not keep_freed_memory():
+    print("refused")
+    raise SystemExit
 def fill():
     numpy.empty(8 << 20).fill(1.0)  # 64 MB, or 16384 pages
 fill()
@@ -29,26 +31,32 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 def test_a_cpu_trains_in_float32_with_channels_last():
     settings = SimpleNamespace(**OPEN)
-    words = choose_speed(settings)
-    assert (settings.precision, settings.channels_last, settings.compile) == ("32-true", True, False)
-    assert words == "precision 32-true, images with channels last, not compiled"
+    assert choose_speed(settings) == (False, "precision 32-true, images with channels last, not compiled")
+    assert (settings.precision, settings.channels_last) == ("32-true", True)
+    assert settings.compile is None  # another machine may decide otherwise when the run goes on there
 
 
 def test_what_was_asked_for_stays():
     asked = {"precision": "bf16-mixed", "channels_last": False, "compile": True}
     settings = SimpleNamespace(**OPEN | asked)
-    choose_speed(settings)
+    compiles, _ = choose_speed(settings)
+    assert compiles
     assert {name: getattr(settings, name) for name in asked} == asked
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps memory its own way")
-@pytest.mark.parametrize(("environment", "kept"), [({}, True), ({"MALLOC_MMAP_THRESHOLD_": "1000000"}, False)])
-def test_memory_that_was_freed_is_used_again(environment, kept):
+@pytest.mark.parametrize("environment", [{}, {"MALLOC_MMAP_THRESHOLD_": "1000000"}])
+def test_memory_that_was_freed_is_used_again(environment):
     command = [sys.executable, "-c", FAULTS]
     done = subprocess.run(
         command, env=os.environ | SMALL_PAGES | environment, capture_output=True, text=True, check=True
     )
-    assert (int(done.stdout) < 1000) == kept
+    if environment:
+        assert done.stdout.strip() == "refused"
+    elif done.stdout.strip() == "refused":
+        pytest.skip("this glibc takes no threshold of 1 GB")
+    else:
+        assert int(done.stdout) < 1000
 
 
 @pytest.mark.parametrize(("environment", "spins"), [({}, "20000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")])
