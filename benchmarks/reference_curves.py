@@ -66,7 +66,8 @@ def main(folders: list[str], out: str) -> None:
     source = f"{summary['data']}, {summary['method']} on {summary['backbone']}, {summary['steps']} steps, "
     source += f"{count}, {summary['date']}"
     curves = averaged([curves_of(run) for run in runs])
-    Path(out).write_text(json.dumps({"source": source, "curves": curves}) + "\n")
+    content = {"source": source, "method": summary["method"], "curves": curves}
+    Path(out).write_text(json.dumps(content) + "\n")
 
 
 if __name__ == "__main__":

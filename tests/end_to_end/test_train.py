@@ -59,6 +59,14 @@ def test_metrics_have_terms_and_live_measures(trained):
     assert [int(row.split(",")[0]) for row in rows if row.split(",")[column]] == [1, 10, 12]
 
 
+@pytest.mark.parametrize(("options", "drawn"), [([], True), (["--method", "barlowtwins", "--projector", "8-8"], False)])
+def test_curves_of_healthy_runs_are_those_of_the_same_method(command, options, drawn):
+    small = ["--data", "digits", "--steps", "2", "--batch_size", "16", "--report", "false", "--output", "run"]
+    done = command("train", *small, *options)
+    assert done.returncode == 0, done.stderr
+    assert (command.folder / "run/reference.json").exists() == drawn
+
+
 def test_the_untrained_spectrum_is_that_of_the_first_weights(trained):
     _, folder, _ = trained
     run = fullrank.load_run(folder)

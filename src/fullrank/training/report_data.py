@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 from importlib import resources
 from types import SimpleNamespace
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from fullrank.evaluation.features import Pictures, embed_pictures
+from fullrank.files import write_text
 from fullrank.runs.folder import Run
 from fullrank.runs.settings import recipe_for
 from fullrank.training.prepare import Prepared
@@ -106,8 +107,9 @@ def to_bytes(images: Tensor) -> np.ndarray:
 
 
 def reference_curves(run: Run, settings: SimpleNamespace) -> None:
-    """Put the curves of a healthy run of the same recipe beside the run's own, where the package has them."""
+    """Put the curves of healthy runs of the same recipe and method beside the run's own, where the package has them."""
     curves = resources.files("fullrank") / "recipes" / f"{recipe_for(settings.data, settings.recipe)}.curves.json"
     if curves.is_file():
-        with resources.as_file(curves) as path:
-            shutil.copyfile(path, run.folder / "reference.json")
+        text = curves.read_text(encoding="utf-8")
+        if json.loads(text)["method"] == settings.method:
+            write_text(run.folder / "reference.json", text)
