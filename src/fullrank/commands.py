@@ -98,7 +98,7 @@ def train(
         devices: how many, or auto.
         num_nodes: machines.
         strategy: Lightning's strategy, such as ddp.
-        precision: Lightning's precision, such as 32-true; auto takes bf16-mixed where the GPU has it.
+        precision: Lightning's precision, such as 32-true; auto takes bf16-mixed where the hardware has it.
         accumulate: forward passes that make up one step (each with its own batch statistics).
         compile: torch.compile the network; by default on a GPU.
         channels_last: memory layout of images; by default on CPUs and CUDA GPUs.
@@ -202,6 +202,7 @@ def diagnose(
     data: Data | None = None,
     split: str | None = None,
     include: str | None = None,
+    target_std: float | None = None,
     report: str | None = None,
 ) -> dict[str, Verdict]:
     """Say whether an embedding has collapsed, why, and what to do.
@@ -211,6 +212,7 @@ def diagnose(
         data: for a run or checkpoint, images to embed in place of those that it was trained on.
         split: first-level folder or named part of the data.
         include: pattern that the paths of pictures must match.
+        target_std: for vectors, the standard deviation that their loss asks of every dimension (VICReg: 1).
         report: write a page about it to this file.
 
     Returns:
@@ -218,7 +220,7 @@ def diagnose(
     """
     from fullrank.runs.diagnose import diagnose_path
 
-    return diagnose_path(path, data=data, split=split, include=include, report=report)
+    return diagnose_path(path, data=data, split=split, include=include, target_std=target_std, report=report)
 
 
 def methods(name: str | None = None) -> str:

@@ -72,8 +72,9 @@ def show_run(run: Any) -> None:
         console.print(table)
     for name, verdict in summary.get("verdict", {}).items():
         print_verdict(console, name, verdict)
-    console.print(f"report   {run.folder / REPORT}")
-    console.print(f"weights  {run.folder / BACKBONE}")
+    for what, name in (("report ", REPORT), ("weights", BACKBONE)):
+        if (run.folder / name).exists():
+            console.print(f"{what}  {run.folder / name}")
 
 
 def print_verdict(console: Console, name: str, verdict: dict[str, Any]) -> None:

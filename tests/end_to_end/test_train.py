@@ -59,6 +59,21 @@ def test_metrics_have_terms_and_live_measures(trained):
     assert [int(row.split(",")[0]) for row in rows if row.split(",")[column]] == [1, 10, 12]
 
 
+def test_the_scale_of_z_is_not_judged_before_batch_norm_has_settled(trained):
+    _, folder, _ = trained
+    verdicts = json.loads((folder / "summary.json").read_text())["verdict"]
+    assert "the scale of Z was not judged" in verdicts["Z"]["remarks"][-1]
+    assert not [remark for verdict in verdicts.values() for remark in verdict["remarks"] if "target_std" in remark]
+
+
+def test_the_scale_of_stored_vectors_is_judged_where_their_loss_asks_for_one(command):
+    np.save(command.folder / "small.npy", 0.005 * np.random.default_rng(0).normal(size=(500, 32)))
+    found = [
+        json.loads(command("diagnose", "small.npy", "--json", *more).stdout) for more in ([], ["--target_std", "1"])
+    ]
+    assert [one["verdict"] for one in found] == ["healthy", "complete collapse"]
+
+
 @pytest.mark.parametrize(("options", "drawn"), [([], True), (["--method", "barlowtwins", "--projector", "8-8"], False)])
 def test_curves_of_healthy_runs_are_those_of_the_same_method(command, options, drawn):
     small = ["--data", "digits", "--steps", "2", "--batch_size", "16", "--report", "false", "--output", "run"]
@@ -121,10 +136,12 @@ def test_the_config_trains_again_to_the_same_weights(trained, tmp_path):
 def test_killed_at_any_step_and_resumed_ends_bit_for_bit_the_same(trained, command):
     _, folder, _ = trained
     process = command.start("train", *TINY, "--output", "killed", "--report", "false")
-    metrics, chance = command.folder / "killed/metrics.csv", random.Random()
-    stop_at = chance.randint(1, 8)
+    metrics, checkpoint = (command.folder / "killed" / name for name in ("metrics.csv", "last.ckpt"))
+    stop_at = random.Random().randint(1, 8)
     while process.poll() is None and not (metrics.exists() and metrics.read_text().count("\n") > stop_at):
         time.sleep(0.01)
+    while process.poll() is None and not checkpoint.exists():  # of the first step, a moment after its row
+        time.sleep(0.001)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     assert not (command.folder / "killed/backbone.safetensors").exists(), "it was killed too late to say anything"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,20 @@ from fullrank.runs.folder import CHECKPOINT, Run, restore
 DIAGNOSED = 5000
 # Updates of batch norm's running statistics after which 1 % of their start is left (rate 0.1).
 SETTLED = 44
+TOO_EARLY = (
+    f"the scale of Z was not judged: in evaluation mode it means something after {SETTLED} steps, when the running "
+    "statistics of batch norm have left their start."
+)
 CHECKPOINT_SUFFIX = Path(CHECKPOINT).suffix
 # Of the correlation matrix, a picture of so many dimensions, from so many vectors.
 SHOWN_DIMENSIONS, CORRELATED_ROWS = 128, 5000
 
 
 def diagnose_path(
-    path: Any, *, data: Any, split: str | None, include: str | None, report: str | None
+    path: Any, *, data: Any, split: str | None, include: str | None, target_std: float | None, report: str | None
 ) -> dict[str, Verdict]:
     """What `fullrank.diagnose` does."""
-    embeddings, verdicts = judged(path, data, split, include)
+    embeddings, verdicts = judged(path, data, split, include, target_std)
     if report is not None:
         out = Path(report)
         if not out.parent.is_dir():
@@ -73,7 +78,9 @@ def spectra(embeddings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def judged(path: Any, data: Any, split: str | None, include: str | None) -> tuple[dict[str, Any], dict[str, Verdict]]:
+def judged(
+    path: Any, data: Any, split: str | None, include: str | None, target_std: float | None
+) -> tuple[dict[str, Any], dict[str, Verdict]]:
     """The vectors by name, and the verdict on each."""
     if isinstance(path, np.ndarray | torch.Tensor):
         embeddings: dict[str, Any] = {"vectors": path}
@@ -83,16 +90,22 @@ def judged(path: Any, data: Any, split: str | None, include: str | None) -> tupl
         if checkpoint.suffix == CHECKPOINT_SUFFIX:
             return judge_checkpoint(checkpoint, data, split, include)
         embeddings = dict(read_vectors(path))
-    return embeddings, {name: collapse.diagnose(values, name=name) for name, values in embeddings.items()}
+    verdicts = {name: collapse.diagnose(each, name=name, target_std=target_std) for name, each in embeddings.items()}
+    return embeddings, verdicts
 
 
 def judge(embeddings: dict[str, Any], method: Method, hints: dict[str, Any]) -> dict[str, Verdict]:
     """Verdicts on Y and Z of a method: the scale of Z counts where the loss asks for one."""
-    targets = {"Z": method.target_std if settled(method) else None}
-    return {
-        name: collapse.diagnose(values, name=name, target_std=targets.get(name), settings=hints)
-        for name, values in embeddings.items()
-    }
+    too_early = method.target_std is not None and not settled(method)
+    verdicts = {}
+    for name, values in embeddings.items():
+        target = method.target_std if name == "Z" and not too_early else None
+        verdict = collapse.diagnose(values, name=name, target_std=target, settings=hints)
+        # What the loss asks for is known here: nothing of Y, and nothing of Z or all that was judged.
+        remarks = [remark for remark in verdict.remarks if "target_std" not in remark]
+        remarks += [TOO_EARLY] if name == "Z" and too_early else []
+        verdicts[name] = dataclasses.replace(verdict, remarks=remarks)
+    return verdicts
 
 
 def settled(method: Method) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from rich.progress import Progress
 
 from fullrank.data import open_pictures
 from fullrank.data.statistics import Pixels
@@ -19,6 +20,7 @@ from fullrank.evaluation.features import Pictures, choose_device, embed_pictures
 from fullrank.evaluation.splits import Part, labelled_parts
 from fullrank.files import write_text
 from fullrank.runs.folder import Run, plain
+from fullrank.terminal import log_console
 
 # Every picture is used unless the set is larger than this.
 MOST = (1_000_000, 200_000)
@@ -44,10 +46,15 @@ def evaluate_run(
     backbone = run.backbone.to(where)
     pixels = Pixels.from_dict(run.input["pixels"])
     features, labels = [], []
-    for part in parts:
-        (values,), kept = embed_pictures(pictures_of(part, pixels, run), backbone, device=where)
-        features.append(values)
-        labels.append(torch.from_numpy(part.source.labels[kept]))  # type: ignore[index]
+    with Progress(console=log_console()) as progress:
+        task = progress.add_task("embedding", total=sum(len(part.indices) for part in parts))
+        for part in parts:
+            pictures = pictures_of(part, pixels, run)
+            (values,), kept = embed_pictures(
+                pictures, backbone, device=where, progress=lambda count: progress.advance(task, count)
+            )
+            features.append(values)
+            labels.append(torch.from_numpy(part.source.labels[kept]))  # type: ignore[index]
     result = judge(features[0], labels[0], features[1], labels[1]).to_dict()
     result |= {
         "run": str(run.folder),

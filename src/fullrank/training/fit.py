@@ -40,7 +40,7 @@ from fullrank.training.adapter import Adapter
 from fullrank.training.batches import Plan
 from fullrank.training.checkpointing import Checkpointing
 from fullrank.training.finish import finish
-from fullrank.training.gain import online_probe
+from fullrank.training.gain import ONLINE, online_probe
 from fullrank.training.monitor import Monitor
 from fullrank.training.prepare import Prepared, prepare
 from fullrank.training.progress import ProgressLine
@@ -49,7 +49,8 @@ from fullrank.training.speed import choose_speed, keep_freed_memory
 
 ROWS = 200  # rows of metrics.csv in a whole run, at most about
 LOOK_EVERY = 10  # steps between two looks at Y and Z, at least: one costs about a tenth of a fast step
-PROBES = 10  # online kNN measurements in a whole run
+PROBES = 10  # online kNN measurements in a whole run, at most
+PROBE_SHARE = 0.03  # of the run's time that they may take, where a picture costs six passes in training and one here
 
 
 class Interrupted(KeyboardInterrupt):
@@ -168,12 +169,14 @@ def build_trainer(
     """Lightning's trainer with the callbacks of a run."""
     method = adapter.method
     every = max(1, adapter.total_steps // ROWS)
+    seen = adapter.total_steps * settings.batch_size
+    probes = max(1, min(PROBES, int(PROBE_SHARE * 6 * seen / sum(ONLINE))))
     monitor = Monitor(
         folder / METRICS,
         every=every,
         look_every=every * math.ceil(LOOK_EVERY / every),
         probe=online_probe(prepared, settings),
-        probe_every=every * max(1, adapter.total_steps // (every * PROBES)),  # with a row of metrics
+        probe_every=every * max(1, adapter.total_steps // (every * probes)),  # with a row of metrics
         hints=adapter.hints(),
         say=lambda words: console.print(f"warning: {words}", markup=False, style="bold"),
     )

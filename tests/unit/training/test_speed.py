@@ -7,6 +7,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from fullrank.training.speed import choose_speed
 
@@ -29,10 +30,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def test_a_cpu_trains_in_float32_with_channels_last():
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [({"avx2": True, "avx512_bf16": False}, "32-true"), ({"avx512_bf16": True}, "bf16-mixed"), ({}, "32-true")],
+)
+def test_a_cpu_trains_with_channels_last_and_in_bfloat16_where_it_has_it(monkeypatch, capabilities, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     settings = SimpleNamespace(**OPEN)
-    assert choose_speed(settings) == (False, "precision 32-true, images with channels last, not compiled")
-    assert (settings.precision, settings.channels_last) == ("32-true", True)
+    assert choose_speed(settings) == (False, f"precision {precision}, images with channels last, not compiled")
+    assert (settings.precision, settings.channels_last) == (precision, True)
     assert settings.compile is None  # another machine may decide otherwise when the run goes on there
 
 
