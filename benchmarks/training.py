@@ -42,10 +42,11 @@ from fullrank.data.source import Source
 from fullrank.data.statistics import Pixels, measure_pixels
 from fullrank.evaluation.features import Pictures, embed_pictures
 from fullrank.evaluation.knn import knn
+from fullrank.methods import Optimization
 from fullrank.networks import create_backbone
+from fullrank.schedules import Progress, Schedule
 from fullrank.training.finish import hardware
 from fullrank.training.optimizer import build_optimizer
-from fullrank.training.schedules import warmup_cosine, warmup_for
 
 ARMS = {"fullrank": 0, "lightly": 0, "lightly, 1 worker": 1, "lightly, 2 workers": 2}  # workers
 
@@ -82,16 +83,19 @@ class LightlyVICReg(lightning.LightningModule):
         return self.criterion(first, second)
 
     def configure_optimizers(self) -> Any:
-        rate = self.options.learning_rate * self.options.batch_size / 256
-        optimizer = build_optimizer(
-            self.options.optimizer, self, learning_rate=rate, bias_learning_rate=None, weight_decay=1e-4
+        options = self.options
+        optimization = Optimization(
+            options.optimizer,
+            options.learning_rate,
+            1e-4,
+            options.batch_size,
+            options.epochs,
+            Schedule(options.epochs / 10),
         )
-        epochs = self.options.epochs
+        optimizer = build_optimizer(self, optimization)
+        steps = options.epochs * self.steps_per_epoch
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer,
-            lambda step: warmup_cosine(
-                step, steps_per_epoch=self.steps_per_epoch, epochs=epochs, warmup_epochs=warmup_for(epochs)
-            ),
+            optimizer, lambda step: optimization.schedule(Progress(step, steps, self.steps_per_epoch))
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -110,11 +110,11 @@ def described(function: Callable) -> dict[str, str]:
 
 def chosen_method(arguments: list[str], config: dict[str, Any]) -> str:
     """The method whose options `train` takes: from the command line, the YAML file or the recipe."""
-    from fullrank.runs.settings import load_recipe, recipe_for
+    from fullrank.runs.settings import recipe_for, recipe_settings
 
     given = config | dict(pairs(arguments))
-    recipe = load_recipe("default") | load_recipe(recipe_for(given.get("data", "shapes"), given.get("recipe")))
-    return given.get("method", recipe["method"])
+    recipe = recipe_for(given.get("data", "shapes"), given.get("recipe"))
+    return recipe_settings(recipe, given.get("method"))["method"]
 
 
 def pairs(arguments: list[str]) -> list[tuple[str, str]]:
@@ -131,13 +131,15 @@ def pairs(arguments: list[str]) -> list[tuple[str, str]]:
 def add_method_options(parser: jsonargparse.ArgumentParser, method: str) -> None:
     """The keyword arguments of the method's class, as options of `train`."""
     from fullrank import methods
+    from fullrank.networks import Switches
     from fullrank.runs.settings import method_options
 
     kind = methods.get(method)
-    hints = get_type_hints(kind.__init__)
+    hints = get_type_hints(kind.__init__) | get_type_hints(Switches)
+    words = described(Switches) | described(kind)
     for name, default in method_options(method).items():
-        note = f" ({method}; published: {default})"
-        add_option(parser, name, hints[name], None, described(kind), note)
+        note = f" ({method}; published: {default if default != '' else 'none'})"
+        add_option(parser, name, hints[name], None, words, note)
 
 
 def read_config(arguments: list[str]) -> dict[str, Any]:

@@ -32,17 +32,20 @@ def train(
     recipe: str | None = None,
     method: str | None = None,
     backbone: str | None = None,
+    branches: Literal["shared", "separate"] | None = None,
+    backbone2: str | None = None,
     stem_stride: int | None = None,
     image_size: int | None = None,
     epochs: float | None = None,
     steps: int | None = None,
     batch_size: int | None = None,
-    optimizer: Literal["lars", "adamw", "sgd"] | None = None,
+    optimizer: Literal["lars", "larc", "sgd", "adam", "adamw"] | None = None,
     learning_rate: float | None = None,
     bias_learning_rate: float | None = None,
     weight_decay: float | None = None,
     warmup_epochs: float | None = None,
     end_factor: float | None = None,
+    regularize: dict[str, float] | None = None,
     crop_scale: float | None = None,
     views: list[dict[str, Any]] | None = None,
     seed: int = 0,
@@ -65,8 +68,8 @@ def train(
 ) -> Run:
     """Pre-train a backbone on unlabelled images and say whether its embedding collapsed.
 
-    Options that are not given come from the recipe; options of the method itself (for VICReg: expander,
-    invariance, variance, covariance) are given the same way.
+    Options that are not given come from the recipe, else from what the method publishes; options of the method itself
+    (for VICReg: expander, invariance, variance, covariance) are given the same way.
 
     Args:
         data: folder, .zip, .tar(.xz|.gz), .npy/.npz, torchvision:NAME, hf:NAME, shapes or digits; an array in Python.
@@ -76,17 +79,20 @@ def train(
         recipe: settings by name (see fullrank/recipes) or a YAML file.
         method: which method to train (see `fullrank methods`).
         backbone: any timm model.
+        branches: whether both views go through one network or each through its own.
+        backbone2: network of the second view where it is another one; a text encoder for captions.
         stem_stride: pixels that the network's stem moves by (1, 2 or 4); chosen by image size when left out.
         image_size: pixels a side that the network sees; chosen from the data when left out.
         epochs: passes over the data.
         steps: optimiser steps; takes the place of epochs.
         batch_size: images in a step, over all devices and accumulated batches together.
-        optimizer: lars as published, adamw or sgd.
+        optimizer: as the method publishes when left out.
         learning_rate: highest learning rate per 256 images of the batch.
         bias_learning_rate: the same for biases and norms, where it differs.
         weight_decay: for everything but biases and norms.
         warmup_epochs: passes over which the learning rate rises from zero; a tenth of all, at most 10, when left out.
         end_factor: last learning rate as a fraction of the highest.
+        regularize: weights of VICReg's terms added to the loss, --regularize.variance 25 --regularize.covariance 1.
         crop_scale: smallest share of the picture's area that a crop may take.
         views: the view recipe itself, one mapping a view, in place of the method's.
         seed: everything random follows from it.
@@ -99,7 +105,7 @@ def train(
         num_nodes: machines.
         strategy: Lightning's strategy, such as ddp.
         precision: Lightning's precision, such as 32-true; auto takes bf16-mixed where the hardware has it.
-        accumulate: forward passes that make up one step (each with its own batch statistics).
+        accumulate: forward passes that make up one step, for methods whose loss compares no samples with each other.
         compile: torch.compile the network; by default on a GPU.
         channels_last: memory layout of images; by default on CPUs and CUDA GPUs.
         logger: where metrics go besides metrics.csv.

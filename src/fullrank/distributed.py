@@ -49,6 +49,14 @@ def own_rows(gathered: Float[Tensor, "n ..."]) -> Float[Tensor, "b ..."]:
     return gathered.narrow(0, rank() * count, count)
 
 
+def draw_rows(rows: int, draw: Callable[[int], Tensor]) -> Tensor:
+    """Random values for `rows` rows of this process, those that one process with all rows would draw for them.
+
+    `draw` gives values for that many rows; every process must have seeded torch's generator alike.
+    """
+    return own_rows(draw(rows * world_size()))
+
+
 def all_reduce_sum(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """The sum of `value` over processes, the same on each. Backward: the sum of the gradients over processes."""
     return _AllReduceSum.apply(value) if is_distributed() else value

@@ -17,7 +17,7 @@ import fullrank
 from fullrank.data import open_pictures
 from fullrank.data.statistics import Pixels
 from fullrank.evaluation.features import Pictures, normalise
-from fullrank.runs.folder import build_method
+from fullrank.runs.build import build_method, facts_of
 from tests.end_to_end.conftest import TINY, Command
 
 PARTS = {"config.yaml", "last.ckpt", "backbone.safetensors", "metrics.csv", "summary.json", "report.html"}
@@ -85,7 +85,7 @@ def test_curves_of_healthy_runs_are_those_of_the_same_method(command, options, d
 def test_the_untrained_spectrum_is_that_of_the_first_weights(trained):
     _, folder, _ = trained
     run = fullrank.load_run(folder)
-    method, _ = build_method(run.settings, channels=3, image_size=32)
+    method, _ = build_method(run.settings, facts_of(run.input))
     pictures = Pictures(open_pictures("shapes:N=256,size=32"), Pixels.from_dict(run.input["pixels"]), 32)
     with torch.no_grad():
         batch = normalise(torch.cat([images for _, images in pictures.chunks()]), pictures.pixels)
@@ -122,7 +122,9 @@ def test_only_the_pictures_that_were_included_are_used(command):
 def test_timm_opens_the_backbone(trained):
     _, folder, _ = trained
     model = timm.create_model("test_resnet", num_classes=0, checkpoint_path=folder / "backbone.safetensors")
-    trained_weights = {key.removeprefix("method.branch.backbone."): value for key, value in weights(folder).items()}
+    trained_weights = {
+        key.removeprefix("method.network.branch.backbone."): value for key, value in weights(folder).items()
+    }
     assert torch.equal(model.state_dict()["layer4.0.conv2.weight"], trained_weights["layer4.0.conv2.weight"])
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src/fullrank"
-FOUNDATION = {"errors", "registry", "distributed", "files"}
+FOUNDATION = {"errors", "registry", "distributed", "files", "schedules"}
 # room -> the other rooms of the package that it may import
 ALLOWED = {
     "losses": FOUNDATION,

@@ -69,6 +69,48 @@ def vicreg(
 
 
 @on_embeddings
+def vicreg_predicted(
+    p1: Float[Tensor, "n d"],
+    p2: Float[Tensor, "n d"],
+    t1: Float[Tensor, "n d"],
+    t2: Float[Tensor, "n d"],
+    z1: Float[Tensor, "n d"],
+    z2: Float[Tensor, "n d"],
+    *,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    covariance: float = 1.0,
+) -> Terms:
+    """`vicreg` of z1 and z2 where a predictor, a stop-gradient or a momentum encoder stands between the views.
+
+    s is [s(p1, t2) + s(p2, t1)] / 2, which is s(z1, z2) where predictions and targets are the embeddings; v and c are
+    those of the embeddings z.
+
+    Args:
+        p1: predictions of view 1.
+        p2: predictions of view 2.
+        t1: targets from view 1.
+        t2: targets from view 2.
+        z1: embeddings of view 1.
+        z2: embeddings of view 2.
+        invariance: weight of s.
+        variance: weight of v.
+        covariance: weight of c.
+
+    Returns:
+        `loss`, and unweighted `invariance`, `variance`, `covariance`.
+
+    Raises:
+        InputError: not floating point (n, d) of the same shape with n >= 2, or a loss that is not finite.
+    """
+    pairs = ((p1, t2), (p2, t1))
+    s = torch.stack([_difference(p, t).square().mean() for p, t in pairs]).mean()
+    _, v, c = _Terms.apply(1.0, 1e-4, z1, z2)
+    loss = invariance * s + variance * v / 2 + covariance * c
+    return {"loss": loss, "invariance": s, "variance": v / 2, "covariance": c}
+
+
+@on_embeddings
 def variance_covariance(
     z: Float[Tensor, "n d"],
     *,

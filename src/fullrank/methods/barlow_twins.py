@@ -12,8 +12,7 @@ from torch import nn
 
 from fullrank import losses
 from fullrank.methods.method import Batch, Method, Optimization, Step, register
-from fullrank.networks import Branch, feature_width, mlp
-from fullrank.networks.projector import parse_widths
+from fullrank.networks import Head, Siamese, Switches
 from fullrank.views import vicreg_views
 
 
@@ -25,24 +24,36 @@ class BarlowTwins(Method):
         backbone: images (n, c, h, w) -> representations (n, `num_features`).
         projector: widths of the projector's layers.
         redundancy: weight lambda of the squared off-diagonal correlations.
+        switches: the tricks of the siamese network; with a predictor, view 1's prediction meets view 2's target.
+        second: backbone of the second view, where it has its own.
     """
 
+    family = "canonical correlation"
     paper = "Zbontar et al., ICML 2021, arXiv:2103.03230"
     views = staticmethod(vicreg_views)  # the two papers share one augmentation set
     published = Optimization(
         "lars", learning_rate=0.2, bias_learning_rate=0.0048, weight_decay=1e-6, batch_size=2048, epochs=1000
     )
+    one_network = ""
 
-    def __init__(self, backbone: nn.Module, *, projector: str = "8192-8192-8192", redundancy: float = 0.0051) -> None:
-        widths = [feature_width(backbone), *parse_widths(projector)]
-        super().__init__(Branch(backbone, mlp(widths, hidden_bias=False, output_bias=False)))
+    def __init__(
+        self,
+        backbone: nn.Module,
+        *,
+        projector: str = "8192-8192-8192",
+        redundancy: float = 0.0051,
+        switches: Switches = Switches(),  # noqa: B008 - frozen
+        second: nn.Module | None = None,
+    ) -> None:
+        head = Head(projector, {"hidden_bias": False, "output_bias": False})
+        super().__init__(Siamese(backbone, head, switches, second=second))
         self.redundancy = redundancy
 
     def forward(self, batch: Batch) -> Step:
         """The two views' embeddings and the loss between them."""
-        representations, (z1, z2) = self.branch.each(batch.views)
-        terms = losses.barlow_twins(z1, z2, redundancy=self.redundancy)
-        return Step(terms.pop("loss"), terms, representations, [z1, z2])
+        sides = self.network(batch.views)
+        terms = losses.barlow_twins(sides.predictions[0], sides.targets[1], redundancy=self.redundancy)
+        return Step(terms.pop("loss"), terms, sides.representations, sides.embeddings)
 
     def coefficients(self) -> Mapping[str, float]:
         """The weight of the redundancy term."""

@@ -6,26 +6,64 @@ Only this contract is known to the trainer; a new method is one file beside this
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from fullrank.networks import Branch
+from fullrank.networks import Branch, Siamese, Switches
 from fullrank.registry import Registry
+from fullrank.schedules import Progress, Schedule
 from fullrank.views import Recipe
 
 METHODS: Registry[type[Method]] = Registry("method")
+FAMILIES = (
+    "deep metric learning",
+    "self-distillation",
+    "canonical correlation",
+    "masked image modelling",
+    "image and text",
+    "reference",
+)
 register = METHODS.register
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a method may need to know of the data before it builds its network.
+
+    Attributes:
+        samples: size of the set: memory banks have one row a sample.
+        classes: number of labels; 0 where there are none.
+        image_size: pixels a side that the network sees.
+        channels: of the images.
+        mean: of each channel, for pixels in [0, 1]: what was subtracted from the views.
+        std: of each channel: what the views were divided by.
+        vocabulary: number of word pieces of the captions; 0 where there are none.
+    """
+
+    samples: int = 1
+    classes: int = 0
+    image_size: int = 224
+    channels: int = 3
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    vocabulary: int = 0
 
 
 @dataclass
 class Batch:
-    """V views of the same B samples, view v in `views[v]` (B, C, S, S), and the samples' positions in the set."""
+    """V views of the same B samples, view v in `views[v]`, and what else is known of the samples.
+
+    A view is (B, C, S, S) images; (B, 9, C, S, S) where it is a puzzle of nine patches; or (B, L) whole numbers, a
+    caption as word pieces padded with 0.
+    """
 
     views: list[Tensor]
-    index: Int[Tensor, " b"]
+    index: Int[Tensor, " b"]  # positions of the samples in the set
+    labels: Int[Tensor, " b"] | None = None
+    progress: Progress = field(default_factory=Progress)
 
 
 @dataclass
@@ -35,52 +73,95 @@ class Step:
     loss: Tensor
     terms: Mapping[str, Tensor]  # unweighted, by their names in the paper
     representations: list[Tensor]  # Y, one (B, y) a view
-    embeddings: list[Tensor]  # Z, one (B, z) a view
+    embeddings: list[Tensor]  # Z, one (B, z) a view, with their gradient: a regulariser may be added to them
 
 
 @dataclass(frozen=True)
 class Optimization:
-    """Optimiser and schedule as published; learning rates are per 256 samples of the global batch."""
+    """Optimiser and schedule as published.
+
+    Attributes:
+        optimizer: lars, larc, sgd, adam or adamw.
+        learning_rate: the highest, per 256 samples of the global batch.
+        weight_decay: at the first step.
+        batch_size: of the published run, over all devices.
+        epochs: of the published run.
+        schedule: of the learning rate, as a factor of the highest.
+        bias_learning_rate: for one-dimensional parameters, where it differs.
+        weight_decay_end: where the weight decay goes over the run along a cosine, where it changes.
+        decays_1d: whether biases and norms decay too.
+        no_decay: patterns of names of further parameters without decay, such as "*.pos_embed".
+        constant_rate: patterns of names of parameters whose learning rate stays the highest.
+        options: further arguments of the optimiser, such as betas.
+    """
 
     optimizer: str
     learning_rate: float
     weight_decay: float
     batch_size: int
     epochs: int
-    warmup_epochs: float = 10.0
-    end_factor: float = 0.001  # the last learning rate as a fraction of the highest
-    bias_learning_rate: float | None = None  # for one-dimensional parameters, where it differs
+    schedule: Schedule = Schedule()  # noqa: RUF009 - frozen
+    bias_learning_rate: float | None = None
+    weight_decay_end: float | None = None
+    decays_1d: bool = False
+    no_decay: tuple[str, ...] = ()
+    constant_rate: tuple[str, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Method(nn.Module):
-    """A network around a loss. Subclasses set the class attributes, build a branch and write `forward`."""
+    """A network around a loss. Subclasses set the class attributes, build a network and write `forward`.
 
+    Keyword-only arguments of `__init__` are options of `fullrank train`, but for those that the library fills in where
+    a method has them: `facts` (`DataFacts`), and `second`, the backbone of a branch of its own or None. `switches`
+    stands for the options of `Switches`, whose published values are the class attribute.
+    """
+
+    family: ClassVar[str]  # one of `FAMILIES`: where it stands in the tree that `fullrank methods` prints
     paper: ClassVar[str]
     views: ClassVar[Callable[[int], Recipe]]  # image size -> the published view recipe
     published: ClassVar[Optimization]
+    default_backbone: ClassVar[str | None] = None  # where the method needs another kind than any timm model
+    backbone_options: ClassVar[Mapping[str, Any]] = {}  # with which timm has to build the backbone
+    # Channels that two networks of its own take, where the method splits images; the second is then always given.
+    branch_channels: ClassVar[tuple[int, int] | None] = None
+    switches: ClassVar[Switches] = Switches()
     # The standard deviation that the loss asks of every dimension of Z, where its scale means something.
     target_std: ClassVar[float | None] = None
+    # Why several small passes are not one step of this method: empty where they are.
+    no_accumulation: ClassVar[str] = "its loss compares the samples of a batch with each other"
+    # Why the views cannot go through two different networks: empty where they can.
+    one_network: ClassVar[str] = "its two sides are one network by definition"
 
-    def __init__(self, branch: Branch) -> None:
+    def __init__(self, network: Branch | Siamese) -> None:
         super().__init__()
-        self.branch = branch
+        self.network = network
 
     @property
     def backbone(self) -> nn.Module:
         """The network that is kept after training."""
-        return self.branch.backbone
+        return self.network.backbone
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Representation Y and embedding Z of a batch of images, for evaluation and diagnosis."""
-        return self.branch.forward(images)  # not compiled: batches of any size come here, and few of each
+        return self.network.embed(images)
 
     def forward(self, batch: Batch) -> Step:
         """One training pass over a batch of views."""
         raise NotImplementedError
 
-    def after_step(self, progress: float) -> None:
-        """Called after every optimiser step with the share of training done: momentum encoders, queues, banks."""
+    def before_step(self, progress: Progress) -> None:
+        """Called between the gradients and the optimiser: clipping, freezing."""
+
+    def after_step(self, progress: Progress) -> None:
+        """Called after every optimiser step, with its progress: momentum encoders follow their networks."""
+        if isinstance(self.network, Siamese):
+            self.network.after_step(progress)
 
     def coefficients(self) -> Mapping[str, float]:
         """The weights of the loss terms, by the names of the terms: what a collapse warning may speak of."""
         return {}
+
+    def compilable(self) -> list[nn.Module]:
+        """The parts that torch.compile takes: without state of their own, fed with batches of one size."""
+        return [module for module in self.modules() if isinstance(module, Branch)]

@@ -13,8 +13,7 @@ from torch import nn
 
 from fullrank import losses
 from fullrank.methods.method import Batch, Method, Optimization, Step, register
-from fullrank.networks import Branch, feature_width, mlp
-from fullrank.networks.projector import parse_widths
+from fullrank.networks import Head, Siamese, Switches
 from fullrank.views import vicreg_views
 
 
@@ -22,18 +21,24 @@ from fullrank.views import vicreg_views
 class VICReg(Method):
     """Two views, one shared branch, three terms: invariance, variance, covariance.
 
+    With a predictor, invariance is the mean of its two directions; variance and covariance are those of Z.
+
     Args:
         backbone: images (n, c, h, w) -> representations (n, `num_features`).
         expander: widths of the projector's layers.
         invariance: weight lambda of the mean squared distance between the two views' embeddings.
         variance: weight mu of the hinge that keeps every dimension's standard deviation above 1.
         covariance: weight nu of the squared off-diagonal covariances.
+        switches: the tricks of the siamese network.
+        second: backbone of the second view, where it has its own.
     """
 
+    family = "canonical correlation"
     paper = "Bardes et al., ICLR 2022, arXiv:2105.04906"
     views = staticmethod(vicreg_views)
     published = Optimization("lars", learning_rate=0.2, weight_decay=1e-6, batch_size=2048, epochs=1000)
     target_std = 1.0
+    one_network = ""
 
     def __init__(
         self,
@@ -43,16 +48,20 @@ class VICReg(Method):
         invariance: float = 25.0,
         variance: float = 25.0,
         covariance: float = 1.0,
+        switches: Switches = Switches(),  # noqa: B008 - frozen
+        second: nn.Module | None = None,
     ) -> None:
-        widths = [feature_width(backbone), *parse_widths(expander)]
-        super().__init__(Branch(backbone, mlp(widths, hidden_bias=True, output_bias=False)))
+        super().__init__(Siamese(backbone, Head(expander, {"output_bias": False}), switches, second=second))
         self.weights: dict[str, Any] = {"invariance": invariance, "variance": variance, "covariance": covariance}
 
     def forward(self, batch: Batch) -> Step:
         """The two views' embeddings and the loss between them."""
-        representations, (z1, z2) = self.branch.each(batch.views)
-        terms = losses.vicreg(z1, z2, **self.weights)
-        return Step(terms.pop("loss"), terms, representations, [z1, z2])
+        sides = self.network(batch.views)
+        if sides.targets is sides.predictions:
+            terms = losses.vicreg(*sides.embeddings, **self.weights)
+        else:
+            terms = losses.vicreg_predicted(*sides.predictions, *sides.targets, *sides.embeddings, **self.weights)
+        return Step(terms.pop("loss"), terms, sides.representations, sides.embeddings)
 
     def coefficients(self) -> Mapping[str, float]:
         """The three coefficients."""

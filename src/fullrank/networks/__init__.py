@@ -1,7 +1,26 @@
-"""The parts that methods are built from: backbones, heads, branches."""
+"""The parts that methods are built from: backbones, heads, branches, momentum encoders, memories."""
 
 from fullrank.networks.backbone import create_backbone, feature_width
 from fullrank.networks.branch import Branch
-from fullrank.networks.projector import mlp
+from fullrank.networks.memory import Bank, Queue, unit
+from fullrank.networks.momentum import Momentum
+from fullrank.networks.online_classifier import OnlineClassifier
+from fullrank.networks.projector import mlp, parse_widths
+from fullrank.networks.siamese import Head, Siamese, Sides, Switches
 
-__all__ = ["Branch", "create_backbone", "feature_width", "mlp"]
+__all__ = [
+    "Bank",
+    "Branch",
+    "Head",
+    "Momentum",
+    "OnlineClassifier",
+    "Queue",
+    "Siamese",
+    "Sides",
+    "Switches",
+    "create_backbone",
+    "feature_width",
+    "mlp",
+    "parse_widths",
+    "unit",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,17 +27,22 @@ class Stem:
 
 
 def create_backbone(
-    name: str, *, channels: int = 3, image_size: int = 224, stem_stride: int | None = None
+    name: str,
+    *,
+    channels: int = 3,
+    image_size: int = 224,
+    stem_stride: int | None = None,
+    options: Mapping[str, Any] | None = None,
 ) -> tuple[nn.Module, Stem]:
     """A timm model without classifier: images (n, C, H, W) -> representations (n, `num_features`).
 
     The stem of convolutional networks is fitted to `image_size` (pixels a side), see `fit_stem`, or brought to
-    `stem_stride` (1, 2 or 4).
+    `stem_stride` (1, 2 or 4). `options` are further arguments of `timm.create_model`.
     Raises `InputError` for an unknown name (with the nearest one), or a size or stride the network cannot take.
     """
     if not timm.is_model(name):
         raise unknown("backbone", name, timm.list_models())
-    arguments = creation_arguments(name, channels, image_size)
+    arguments = creation_arguments(name, channels, image_size) | dict(options or {})
     try:
         model = timm.create_model(name, **arguments)
     except (AssertionError, RuntimeError, ValueError, TypeError) as error:
@@ -118,16 +124,19 @@ def narrow(model: nn.Module, convolution: nn.Conv2d) -> None:
         nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
 
 
-def timm_state(model: nn.Module, name: str, channels: int, image_size: int) -> dict[str, Tensor]:
+def timm_state(
+    model: nn.Module, name: str, channels: int, image_size: int, options: Mapping[str, Any] | None = None
+) -> dict[str, Tensor]:
     """The weights in the shapes that `timm.create_model(name, num_classes=0)` expects.
 
     A 3 x 3 first convolution is written as the 7 x 7 one with a border of zeros, which computes the same.
     """
     with torch.device("meta"):
-        expected = timm.create_model(name, **creation_arguments(name, channels, image_size)).state_dict()
+        arguments = creation_arguments(name, channels, image_size) | dict(options or {})
+        expected = timm.create_model(name, **arguments).state_dict()
     state = {}
     for key, value in model.state_dict().items():
-        border = (expected[key].shape[-1] - value.shape[-1]) // 2 if value.ndim == 4 else 0
+        border = (expected[key].shape[-1] - value.shape[-1]) // 2 if key in expected and value.ndim == 4 else 0
         state[key] = (nn.functional.pad(value, [border] * 4) if border > 0 else value).contiguous()
     return state
 

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from jaxtyping import Float
 from torch import Tensor, nn
 
+NORMALISATIONS: Mapping[str, str] = MappingProxyType(
+    {
+        "none": "as it is",
+        "std": "each dimension centred and scaled to std 1 over the batch",
+        "l2": "each row to length 1",
+    }
+)
+
+
+class UnitRows(nn.Module):
+    """Rows scaled to length 1."""
+
+    def forward(self, rows: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape d"]:
+        """The rows over their norms, which are taken to be at least 1e-12."""
+        return nn.functional.normalize(rows, dim=-1)
+
+
+def normalisation(kind: str, width: int) -> nn.Module:
+    """The layer that `NORMALISATIONS` describes."""
+    return {"std": nn.BatchNorm1d(width, affine=False), "l2": UnitRows(), "none": nn.Identity()}[kind]
+
 
 class Branch(nn.Module):
-    """Images -> representation Y (backbone output) -> embedding Z (projector output)."""
+    """Images (or anything that the backbone takes) -> representation Y -> embedding Z (projector output)."""
 
     def __init__(self, backbone: nn.Module, projector: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.projector = projector
 
-    def forward(self, images: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n y"], Float[Tensor, "n z"]]:
+    def forward(self, images: Tensor) -> tuple[Float[Tensor, "n y"], Float[Tensor, "n z"]]:
         """Representation and embedding of a batch. One call a view: batch norm statistics are per view."""
         representation = self.backbone(images)
         return representation, self.projector(representation)
 
-    def each(self, views: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Representations and embeddings of every view, one pass a view.
+    def embed(self, images: Tensor) -> tuple[Float[Tensor, "n y"], Float[Tensor, "n z"]]:
+        """The same, not compiled: batches of any size come here, and few of each."""
+        return self.forward(images)
 
-        Batch norm statistics are then per view, as in the authors' code of VICReg and Barlow Twins.
-        """
+    def each(self, views: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Representations and embeddings of every view, one pass a view."""
         passes = [self(view) for view in views]
         return [y for y, _ in passes], [z for _, z in passes]

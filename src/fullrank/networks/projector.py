@@ -1,37 +1,65 @@
-"""Heads on top of a backbone: the multi-layer perceptrons that published methods call projector or expander."""
+"""Heads on top of a backbone: the multi-layer perceptrons that papers call projector, expander or predictor."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 from torch import nn
 
-from fullrank.errors import InputError
+from fullrank.errors import InputError, unknown
+
+# Batch norm after the last layer: none; affine; without scale and offset; with a scale only.
+OUTPUT_NORMS = ("none", "affine", "plain", "scale")
 
 
-def mlp(widths: Sequence[int], *, hidden_bias: bool, output_bias: bool) -> nn.Sequential:
-    """Linear - BatchNorm - ReLU per hidden layer, then one bare Linear.
+def mlp(
+    widths: Sequence[int],
+    *,
+    hidden_bias: bool = True,
+    output_bias: bool = True,
+    norm: bool = True,
+    output_norm: str = "none",
+    activation: Callable[[], nn.Module] = lambda: nn.ReLU(inplace=True),
+) -> nn.Sequential:
+    """Linear - BatchNorm - activation per hidden layer, then a Linear and, where asked for, one more BatchNorm.
 
-    `widths` is (input, hidden, ..., output). Layers stand in the order of the authors' `nn.Sequential`, so
-    parameter names ("0.weight", "1.weight", "3.weight", ...) equal those of their checkpoints.
-    Source: VICReg (facebookresearch/vicreg, `Projector`: hidden_bias=True, output_bias=False) and Barlow
-    Twins (facebookresearch/barlowtwins: both False).
+    `widths` is (input, hidden, ..., output). Layers stand in the order of the authors' `nn.Sequential`, so parameter
+    names ("0.weight", "1.weight", "3.weight", ...) equal those of their checkpoints. With `norm` false no layer is
+    normalised.
+
+    Where they come from: VICReg (output_bias=False), Barlow Twins (no bias), SimCLR (no bias, output_norm="scale"),
+    SimSiam (hidden_bias=False, output_norm="plain"; its last bias is frozen, since the norm cancels it), BYOL
+    (output_bias=False), MoCo v2 (norm=False).
+
+    Raises:
+        InputError: an output norm of another name.
     """
+    if output_norm not in OUTPUT_NORMS:
+        raise unknown("output_norm", output_norm, OUTPUT_NORMS)
     layers: list[nn.Module] = []
     for fan_in, fan_out in pairwise(widths[:-1]):
-        layers += [
-            nn.Linear(fan_in, fan_out, bias=hidden_bias),
-            nn.BatchNorm1d(fan_out),
-            nn.ReLU(inplace=True),
-        ]
+        layers.append(nn.Linear(fan_in, fan_out, bias=hidden_bias))
+        layers += [nn.BatchNorm1d(fan_out)] if norm else []
+        layers.append(activation())
     layers.append(nn.Linear(widths[-2], widths[-1], bias=output_bias))
+    if norm and output_norm != "none":
+        layers.append(_output_norm(widths[-1], output_norm))
+        if output_bias and output_norm == "plain":
+            layers[-2].bias.requires_grad_(False)  # type: ignore[union-attr]
     return nn.Sequential(*layers)
+
+
+def _output_norm(width: int, kind: str) -> nn.BatchNorm1d:
+    norm = nn.BatchNorm1d(width, affine=kind != "plain")
+    if kind == "scale":
+        norm.register_parameter("bias", None)
+    return norm
 
 
 def parse_widths(text: str) -> list[int]:
     """Layer widths from "8192-8192-8192". Raises `InputError` for anything but positive whole numbers."""
     parts = str(text).split("-")
     if not all(part.isdigit() and int(part) > 0 for part in parts):
-        raise InputError(f"expander '{text}': give layer widths as positive numbers, such as 2048-2048-2048")
+        raise InputError(f"layer widths '{text}': give positive numbers, such as 2048-2048-2048")
     return [int(part) for part in parts]

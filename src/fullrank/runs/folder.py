@@ -19,7 +19,8 @@ from fullrank import commands, methods
 from fullrank.errors import InputError
 from fullrank.files import unwritable, write_atomically, write_text
 from fullrank.methods import Method
-from fullrank.networks.backbone import Stem, create_backbone, creation_arguments, load_timm_state, timm_state
+from fullrank.networks.backbone import creation_arguments, load_timm_state, timm_state
+from fullrank.runs.build import build_method, facts_of
 from fullrank.runs.settings import method_options
 
 if TYPE_CHECKING:
@@ -65,12 +66,7 @@ class Run:
             raise InputError(
                 f"{self.folder} has no {BACKBONE} yet: finish it with `fullrank train --resume --output {self.folder}`"
             )
-        model, _ = create_backbone(
-            self.settings.backbone,
-            channels=self.input["channels"],
-            image_size=self.input["image_size"],
-            stem_stride=self.settings.stem_stride,
-        )
+        model = build_method(self.settings, facts_of(self.input))[0].backbone
         try:
             load_timm_state(model, safetensors.torch.load_file(path))
         except safetensors.SafetensorError as error:
@@ -101,10 +97,11 @@ class Run:
     def write_backbone(self, backbone: nn.Module) -> None:
         """Write the weights so that `timm.create_model(name, num_classes=0, checkpoint_path=...)` opens them."""
         name, size, channels = self.settings.backbone, self.input["image_size"], self.input["channels"]
-        state = timm_state(backbone, name, channels, size)
+        options = dict(methods.get(self.settings.method).backbone_options)
+        state = timm_state(backbone, name, channels, size, options)
         record = {
             "architecture": name,
-            "creation": creation_arguments(name, channels, size),
+            "creation": creation_arguments(name, channels, size) | options,
             "input": self.input,
         }
         content = safetensors.torch.save(state, metadata={"fullrank": json.dumps(record)})
@@ -140,15 +137,6 @@ def start_folder(folder: Path, config: dict[str, Any], *, overwrite: bool) -> No
     write_text(folder / CONFIG, yaml.safe_dump(plain(config), sort_keys=False))
 
 
-def build_method(settings: SimpleNamespace, channels: int, image_size: int) -> tuple[Method, Stem]:
-    """The method with its network, initialised from the run's seed."""
-    torch.manual_seed(settings.seed)
-    backbone, stem = create_backbone(
-        settings.backbone, channels=channels, image_size=image_size, stem_stride=settings.stem_stride
-    )
-    return methods.get(settings.method)(backbone, **settings.method_options), stem  # type: ignore[arg-type]
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A checkpoint as tensors and plain values; code inside one is never run.
 
@@ -172,7 +160,7 @@ def restore(path: Path) -> tuple[Method, SimpleNamespace, dict[str, Any]]:
     checkpoint = read_checkpoint(path)
     record = checkpoint["fullrank"]
     settings = rebuild_settings(record["settings"])
-    method, _ = build_method(settings, record["input"]["channels"], record["input"]["image_size"])
+    method, _ = build_method(settings, facts_of(record["input"]))
     prefix = "method."
     state = {key[len(prefix) :]: value for key, value in checkpoint["state_dict"].items() if key.startswith(prefix)}
     try:

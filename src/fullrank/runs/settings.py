@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Mapping
 from importlib import resources
@@ -13,6 +14,8 @@ import yaml
 
 from fullrank import commands, methods
 from fullrank.errors import InputError, unknown
+from fullrank.methods import Optimization, Regularizer
+from fullrank.networks import Switches
 
 # Options that say where and how a run is carried out: they may change when it is resumed.
 FREE = {
@@ -20,6 +23,8 @@ FREE = {
     "logger", "save_minutes", "report", "compile", "channels_last",
 }  # fmt: skip
 EMBEDDED = ("shapes", "digits")
+# Keyword arguments of a method that the library fills in, and the one that stands for the options of `Switches`.
+FILLED_IN = ("facts", "second", "switches")
 
 
 def recipe_names() -> list[str]:
@@ -50,8 +55,11 @@ def parse_yaml(text: str, origin: str) -> dict[str, Any]:
         raise InputError(f"{origin} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise InputError(f"{origin}: give settings as 'name: value' lines")
-    known = set(train_options()).union(*(method_options(name) for name in methods.names()))
-    for key in content:
+    sections = content.get("methods") or {}
+    for name in sections:
+        methods.get(name)  # raises for an unknown one
+    known = set(train_options()).union(*(method_options(name) for name in methods.names())) | {"methods"}
+    for key in [*content, *(key for section in sections.values() for key in section or {})]:
         if key not in known:
             raise unknown(f"setting in {origin}", str(key), known)
     return content
@@ -63,10 +71,18 @@ def train_options() -> dict[str, Any]:
     return {p.name: p.default for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
 
 
+def switch_names() -> list[str]:
+    """The options that `Switches` adds to every method with a siamese network."""
+    return [field.name for field in dataclasses.fields(Switches)]
+
+
 def method_options(name: str) -> dict[str, Any]:
-    """Names and defaults of a method's own options: the keyword arguments of its class."""
-    parameters = inspect.signature(methods.get(name).__init__).parameters.values()
-    return {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    """Names and defaults of a method's own options: the keyword arguments of its class, its switches among them."""
+    kind = methods.get(name)
+    parameters = inspect.signature(kind.__init__).parameters.values()
+    own = {p.name: p.default for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    switches = dataclasses.asdict(kind.switches) if "switches" in own else {}
+    return {key: value for key, value in own.items() if key not in FILLED_IN} | switches
 
 
 def recipe_for(data: Any, recipe: str | None) -> str:
@@ -75,23 +91,59 @@ def recipe_for(data: Any, recipe: str | None) -> str:
     return recipe or (embedded if embedded in EMBEDDED else "default")
 
 
+def recipe_settings(recipe: str, method: str | None) -> dict[str, Any]:
+    """A recipe's settings for a method, the one that the recipe names where none is asked for.
+
+    The default recipe first, then what it says of the method, then the same of the recipe itself.
+    """
+    layers = [load_recipe(name) for name in dict.fromkeys(("default", recipe))]
+    chosen = method or next(layer["method"] for layer in reversed(layers) if "method" in layer)
+    settings: dict[str, Any] = {}
+    for layer in layers:
+        settings |= {key: value for key, value in layer.items() if key != "methods"}
+    kind = methods.get(chosen)
+    if kind.default_backbone:
+        settings["backbone"] = kind.default_backbone
+    for layer in layers:
+        settings |= layer.get("methods", {}).get(chosen) or {}
+    return settings | {"method": chosen}
+
+
 def resolve(given: Mapping[str, Any]) -> SimpleNamespace:
-    """All settings of a run: what was given, else the recipe's, else the defaults.
+    """All settings of a run: what was given, else the recipe's, else what the method publishes.
 
     Raises `InputError` for unknown names, with the nearest one that exists.
     """
     asked = {key: value for key, value in given.items() if value is not None}
-    defaults = load_recipe("default") | load_recipe(recipe_for(asked.get("data"), asked.get("recipe")))
-    method = asked.get("method", defaults["method"])
-    own = method_options(method)
+    recipe = recipe_settings(recipe_for(asked.get("data"), asked.get("recipe")), asked.get("method"))
+    own = method_options(recipe["method"])
     known = train_options() | own
     for key in asked:
         if key not in known:
             raise unknown("option", key, known)
     # A recipe may name options of several methods: those of the others do not concern this run.
-    settings = known | {key: value for key, value in defaults.items() if key in known} | asked
+    settings = known | {key: value for key, value in recipe.items() if key in known} | asked
+    fill_published(settings, methods.get(recipe["method"]).published)
     check_ranges(settings)
     return SimpleNamespace(**settings, method_options={key: settings[key] for key in own})
+
+
+# Learning rate per 256 images and weight decay of an optimiser that the method does not publish.
+RATES = {"lars": (0.3, 1e-6), "larc": (0.6, 1e-6), "sgd": (0.03, 1e-4), "adam": (5e-4, 0.0), "adamw": (5e-4, 0.05)}
+
+
+def fill_published(settings: dict[str, Any], published: Optimization) -> None:
+    """The published optimiser and its numbers, where no others were chosen; usual ones for another optimiser."""
+    settings["optimizer"] = settings["optimizer"] or published.optimizer
+    rate, decay = RATES.get(settings["optimizer"], RATES["sgd"])
+    numbers = {"learning_rate": rate, "weight_decay": decay, "end_factor": published.schedule.end_factor}
+    if settings["optimizer"] == published.optimizer:
+        for name in ("learning_rate", "weight_decay", "bias_learning_rate"):
+            numbers[name] = getattr(published, name)
+    for name, value in numbers.items():
+        if settings[name] is None:
+            settings[name] = value
+    settings["regularize"] = settings["regularize"] or {}
 
 
 def check_ranges(settings: Mapping[str, Any]) -> None:
@@ -106,6 +158,10 @@ def check_ranges(settings: Mapping[str, Any]) -> None:
             raise InputError(f"{name} is {value}: give 0 or more")
     if settings["batch_size"] < 2:
         raise InputError("batch_size is 1: the statistics of a batch need at least 2 images")
+    Regularizer.check(settings["regularize"])
+    reason = methods.get(settings["method"]).no_accumulation
+    if settings["accumulate"] > 1 and reason:
+        raise InputError(f"{settings['method']} cannot accumulate: {reason}; give a lower --batch_size instead")
     if settings["batch_size"] % settings["accumulate"]:
         raise InputError(f"batch_size {settings['batch_size']} does not divide by accumulate {settings['accumulate']}")
 

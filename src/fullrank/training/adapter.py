@@ -7,14 +7,13 @@ from typing import Any
 import lightning
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LambdaLR
 
 from fullrank.errors import InputError
-from fullrank.methods import Batch, Method, Step
+from fullrank.methods import Batch, Method, Regularizer, Step
+from fullrank.schedules import Progress
 from fullrank.training.batches import Batches, Plan, mix
 from fullrank.training.feed import Feed
-from fullrank.training.optimizer import build_optimizer
-from fullrank.training.schedules import warmup_cosine
+from fullrank.training.optimizer import build_optimizer, optimization_for, set_rates
 
 
 class Diverged(InputError):
@@ -24,13 +23,18 @@ class Diverged(InputError):
 class Adapter(lightning.LightningModule):
     """Feeds a method, differentiates its loss, and steps the published optimiser and schedule."""
 
-    def __init__(self, method: Method, feed: Feed, plan: Plan, settings: Any, start: int = 0) -> None:
+    def __init__(
+        self, method: Method, feed: Feed, plan: Plan, settings: Any, start: int = 0, labels: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.method = method
         self.feed = feed
         self.plan = plan
         self.settings = settings
         self.start = start
+        self.optimization = optimization_for(method.published, settings)
+        self.regularizer = Regularizer(**settings.regularize)
+        self.labels = labels  # (N,) of the whole set, where they are known
         self.last: Step | None = None
 
     def train_dataloader(self) -> Any:
@@ -46,7 +50,7 @@ class Adapter(lightning.LightningModule):
         """One batch: seed, views, forward. Every draw depends on the seed and the batch's number alone."""
         torch.manual_seed(mix(self.plan.seed, number, 1))
         try:
-            self.last = self.method(self.views(batch))
+            self.last = self.regularizer(self.method(self.views(batch)))
         except InputError as error:
             raise Diverged(self.advice(f"{error}")) from error
         if not torch.isfinite(self.last.loss):
@@ -64,13 +68,20 @@ class Adapter(lightning.LightningModule):
             torch.set_default_dtype(default)
         layout = torch.channels_last if self.settings.channels_last else torch.contiguous_format
         dtype = next(self.method.parameters()).dtype
-        made.views = [view.to(dtype=dtype, memory_format=layout) for view in made.views]
+        made.views = [to_network(view, dtype, layout) for view in made.views]
+        made.progress = self.progress()
+        if self.labels is not None:
+            made.labels = self.labels[made.index.cpu()].to(self.device)
         return made
 
     def hints(self) -> dict[str, Any]:
         """What a warning or a remedy may speak of: the weights of the terms, and how fast the run goes."""
         named = ("learning_rate", "warmup_epochs", "precision", "optimizer")
-        return {**self.method.coefficients(), **{name: getattr(self.settings, name) for name in named}}
+        return {
+            **self.method.coefficients(),
+            **self.regularizer.coefficients(),
+            **{name: getattr(self.settings, name) for name in named},
+        }
 
     def advice(self, what: str) -> str:
         """What happened at which step, and what to try."""
@@ -79,10 +90,21 @@ class Adapter(lightning.LightningModule):
             remedies += ", --precision 32-true"
         return f"training stopped at step {self.trainer.global_step}: {what}; try {remedies}"
 
-    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Step, then let the method move what follows the weights."""
-        super().optimizer_step(*arguments, **options)
-        self.method.after_step(self.trainer.global_step / self.total_steps)
+    def progress(self) -> Progress:
+        """Where the run is, at the optimiser step that comes next."""
+        steps_per_epoch = self.plan.batches_per_epoch / self.settings.accumulate
+        return Progress(self.trainer.global_step, self.total_steps, steps_per_epoch)
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """Gradients are complete and unscaled: the method may clip or freeze."""
+        self.method.before_step(self.progress())
+
+    def optimizer_step(self, epoch: int, batch_idx: int, optimizer: Any, *arguments: Any, **options: Any) -> None:
+        """Set the rates, step, then let the method move what follows the weights."""
+        progress = self.progress()
+        set_rates(optimizer.optimizer, self.optimization, progress)
+        super().optimizer_step(epoch, batch_idx, optimizer, *arguments, **options)
+        self.method.after_step(progress)
 
     def is_finite(self) -> bool:
         """Whether every weight is a finite number."""
@@ -94,26 +116,12 @@ class Adapter(lightning.LightningModule):
         return self.plan.batches // self.settings.accumulate
 
     def configure_optimizers(self) -> Any:
-        """Optimiser over two groups and the authors' schedule, set before every step."""
-        settings = self.settings
-        scale = settings.batch_size / 256
-        optimizer = build_optimizer(
-            settings.optimizer,
-            self.method,
-            learning_rate=settings.learning_rate * scale,
-            bias_learning_rate=settings.bias_learning_rate and settings.bias_learning_rate * scale,
-            weight_decay=settings.weight_decay,
-        )
-        steps_per_epoch = self.plan.batches_per_epoch / settings.accumulate
+        """The optimiser as published, with what the settings change; its rates are set before every step."""
+        return build_optimizer(self.method, self.optimization)
 
-        def factor(step: int) -> float:
-            return warmup_cosine(
-                step,
-                steps_per_epoch=steps_per_epoch,
-                epochs=self.total_steps / steps_per_epoch,
-                warmup_epochs=settings.warmup_epochs,
-                end_factor=settings.end_factor,
-            )
 
-        schedule = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+def to_network(view: Tensor, dtype: torch.dtype, layout: torch.memory_format) -> Tensor:
+    """Images in the precision and memory layout of the network; captions as they are."""
+    if not view.is_floating_point():
+        return view
+    return view.to(dtype=dtype, memory_format=layout if view.ndim == 4 else torch.preserve_format)

@@ -15,8 +15,9 @@ from rich.console import Console
 from fullrank.evaluation.features import choose_device
 from fullrank.files import write_atomically
 from fullrank.report import build_report
+from fullrank.runs.build import build_method
 from fullrank.runs.diagnose import embedding_arrays, judge, spectra
-from fullrank.runs.folder import METRICS, Run, build_method
+from fullrank.runs.folder import METRICS, Run
 from fullrank.training.adapter import Adapter
 from fullrank.training.gain import FINAL, Measured, gain, measured_parts
 from fullrank.training.monitor import Monitor, read_metrics
@@ -39,7 +40,7 @@ def finish(
     method = adapter.method.float().to(device).eval()
     run.write_backbone(method.backbone)
     console.print("training is done; measuring what it bought")
-    untrained = build_method(settings, prepared.pixels.channels, prepared.image_size)[0].to(device).eval()
+    untrained = build_method(settings, prepared.facts)[0].to(device).eval()
     rows = monitor.rows or read_metrics(run.folder / METRICS)  # nothing was left to train: only to measure
     steps = int(rows[-1]["step"])
     parts = measured_parts(prepared, settings, FINAL, seen=steps * settings.batch_size)

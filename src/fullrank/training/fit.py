@@ -23,12 +23,12 @@ from rich.console import Console
 
 from fullrank.errors import InputError
 from fullrank.networks.batch_norm import synchronise_batch_norm
+from fullrank.runs.build import build_method
 from fullrank.runs.folder import (
     CHECKPOINT,
     CONFIG,
     METRICS,
     Run,
-    build_method,
     read_checkpoint,
     rebuild_settings,
     refuse_folder,
@@ -44,7 +44,6 @@ from fullrank.training.gain import ONLINE, online_probe
 from fullrank.training.monitor import Monitor
 from fullrank.training.prepare import Prepared, prepare
 from fullrank.training.progress import ProgressLine
-from fullrank.training.schedules import warmup_for
 from fullrank.training.speed import choose_speed, keep_freed_memory
 
 ROWS = 200  # rows of metrics.csv in a whole run, at most about
@@ -124,7 +123,7 @@ def record(settings: SimpleNamespace, prepared: Prepared) -> dict[str, Any]:
 
 def build_adapter(settings: SimpleNamespace, prepared: Prepared, folder: Path, console: Console) -> Adapter:
     """The method on its data, at the step where the run begins or goes on."""
-    method, stem = build_method(settings, prepared.pixels.channels, prepared.image_size)
+    method, stem = build_method(settings, prepared.facts)
     parameters = sum(parameter.numel() for parameter in method.parameters()) / 1e6
     console.print(
         f"network: {settings.method} on {settings.backbone}, {parameters:.1f} M parameters, "
@@ -134,10 +133,12 @@ def build_adapter(settings: SimpleNamespace, prepared: Prepared, folder: Path, c
     start = read_checkpoint(folder / CHECKPOINT)["global_step"] * settings.accumulate if settings.resume else 0
     plan = make_plan(settings, prepared.usable)
     if settings.warmup_epochs is None:
-        settings.warmup_epochs = warmup_for(plan.batches / plan.batches_per_epoch)
+        # A tenth of the run at most: one that ends inside its warm-up would never anneal.
+        epochs = plan.batches / plan.batches_per_epoch
+        settings.warmup_epochs = min(method.published.schedule.warmup_epochs, epochs / 10)
     steps = plan.batches // settings.accumulate
     console.print(f"run: {steps:,} steps of {settings.batch_size} images by {settings.optimizer}", markup=False)
-    return Adapter(method, prepared.feed, plan, settings, start=start)
+    return Adapter(method, prepared.feed, plan, settings, start=start, labels=prepared.labels)
 
 
 def fit(
@@ -185,7 +186,8 @@ def build_trainer(
     compiles, words = choose_speed(settings)
     console.print(f"speed: {words}", markup=False)
     if compiles:
-        method.branch.compile()
+        for module in method.compilable():
+            module.compile()
     if settings.channels_last:
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:

@@ -7,9 +7,9 @@ Per parameter p with gradient g:
     mu = momentum * mu + u
     p  = p - lr * mu
 
-Code: facebookresearch/vicreg main_vicreg.py and facebookresearch/barlowtwins main.py, class LARS.
-Paper: You, Gitman, Ginsburg, "Large batch training of convolutional networks", 2017 (divides by
-|g| + weight_decay * |p| instead of by the norm of the decayed gradient).
+Code: facebookresearch/vicreg main_vicreg.py and facebookresearch/barlowtwins main.py, class LARS; SimCLR's variant,
+google-research/simclr lars_optimizer.py; SwAV's, NVIDIA/apex parallel/LARC.py.
+Paper: You, Gitman, Ginsburg, "Large batch training of convolutional networks", 2017.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class LARS(torch.optim.Optimizer):
         eta: trust coefficient, the length of an update in units of the parameter's own norm.
         decay_1d: also decay parameters with exactly one dimension (biases, normalisation).
         adapt_1d: also scale their updates. Parameters with no dimension are always decayed and scaled.
+        lr_in_momentum: `mu = momentum * mu + lr * u, p = p - mu`, as in SimCLR: a schedule takes effect slowly.
+        sum_of_norms: divide by |g| + weight_decay * |p| + 1e-8, as the paper and LARC do; where |p| or |g| is 0, u = g.
 
     Raises `InputError` where a number lies outside its range.
     """
@@ -52,12 +54,16 @@ class LARS(torch.optim.Optimizer):
         eta: float = 1e-3,
         decay_1d: bool = False,
         adapt_1d: bool = False,
+        lr_in_momentum: bool = False,
+        sum_of_norms: bool = False,
     ) -> None:
         numbers = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eta": eta}
         for name, value in numbers.items():
             if not value >= 0.0:
                 raise InputError(f"LARS got {name}={value}: expected a number of at least 0")
-        super().__init__(params, {**numbers, "decay_1d": decay_1d, "adapt_1d": adapt_1d})
+        switches = {"decay_1d": decay_1d, "adapt_1d": adapt_1d}
+        variant = {"lr_in_momentum": lr_in_momentum, "sum_of_norms": sum_of_norms}
+        super().__init__(params, {**numbers, **switches, **variant})
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -92,6 +98,8 @@ class LARS(torch.optim.Optimizer):
         `mu = momentum * mu + ratio * (g + weight_decay * p)` is SGD whose dampening is 1 - ratio, and for
         SGD there is a kernel that reads and writes everything once.
         """
+        if group["lr_in_momentum"] or group["sum_of_norms"]:
+            return False
         if group["momentum"] == 0.0 or not _fits_fused_kernel(p, self._buffer(p)):
             return False  # without momentum there is no dampening either
         grad, ratio = _grad(p), 1.0
@@ -107,16 +115,20 @@ class LARS(torch.optim.Optimizer):
 
     def _foreach(self, group: dict[str, Any], params: list[Tensor], weight_decay: float, adapt: bool) -> None:
         """Update parameters of one device and dtype together, without reading a number back from it."""
-        updates = [_grad(p) for p in params]
-        if weight_decay != 0.0:
-            updates = list(torch._foreach_add(updates, params, alpha=weight_decay))
-        if adapt:
-            param_norms = torch.stack(torch._foreach_norm(params))
-            update_norms = torch.stack(torch._foreach_norm(updates))
+        grads = [_grad(p) for p in params]
+        updates = grads if weight_decay == 0.0 else list(torch._foreach_add(grads, params, alpha=weight_decay))
+        if adapt and group["sum_of_norms"]:
+            updates = _larc(group, params, grads, updates, weight_decay)
+        elif adapt:
+            param_norms, update_norms = _norms(params), _norms(updates)
             both = (param_norms > 0) & (update_norms > 0)
             ratios = torch.where(both, group["eta"] * param_norms / update_norms, 1.0)
             updates = list(torch._foreach_mul(updates, list(ratios.unbind())))
-        _sgd(group, params, updates, [self._buffer(p) for p in params], foreach=True)
+        buffers = [self._buffer(p) for p in params]
+        if group["lr_in_momentum"]:
+            _sgd({**group, "lr": 1.0}, params, list(torch._foreach_mul(updates, group["lr"])), buffers, foreach=True)
+        else:
+            _sgd(group, params, updates, buffers, foreach=True)
 
     def _buffer(self, p: Tensor) -> Tensor:
         state = self.state[p]
@@ -150,6 +162,21 @@ def _sgd(
         nesterov=False,
         maximize=False,
     )
+
+
+def _norms(tensors: list[Tensor]) -> Tensor:
+    return torch.stack(torch._foreach_norm(tensors))
+
+
+def _larc(
+    group: dict[str, Any], params: list[Tensor], grads: list[Tensor], decayed: list[Tensor], weight_decay: float
+) -> list[Tensor]:
+    """The decayed gradients scaled by the paper's ratio; the bare gradient where it or the parameter is zero."""
+    param_norms, grad_norms = _norms(params), _norms(grads)
+    ratios = group["eta"] * param_norms / (grad_norms + weight_decay * param_norms + 1e-8)
+    both = (param_norms > 0) & (grad_norms > 0)
+    scaled = torch._foreach_mul(decayed, list(ratios.unbind()))
+    return [torch.where(alive, u, g) for alive, u, g in zip(both, scaled, grads, strict=True)]
 
 
 def _grad(p: Tensor) -> Tensor:

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from joblib import cpu_count
 from rich.console import Console
+from torch import Tensor
 
 from fullrank import methods
 from fullrank.data import open_source
@@ -19,6 +21,8 @@ from fullrank.data.source import Source
 from fullrank.data.statistics import Pixels
 from fullrank.data.streams import Stream
 from fullrank.errors import InputError
+from fullrank.methods import DataFacts
+from fullrank.runs.build import facts_of
 from fullrank.training.feed import Feed, MemoryFeed, StreamFeed, WorkerFeed
 from fullrank.views import Augment, Recipe, View
 
@@ -40,14 +44,22 @@ class Prepared:
     check: SourceCheck
     placement: str
     usable: int  # samples that the feed draws from
+    labels: Tensor | None  # (usable,), where they are known
 
     def input(self) -> dict[str, Any]:
-        """What the network takes: all that is needed to embed other pictures later."""
+        """What the network takes: all that is needed to build it again and to embed other pictures."""
         return {
             "channels": self.pixels.channels,
             "image_size": self.image_size,
             "pixels": self.pixels.to_dict(),
+            "samples": self.usable,
+            "classes": len(self.source.classes),
         }
+
+    @property
+    def facts(self) -> DataFacts:
+        """The same, as a method takes it."""
+        return facts_of(self.input())
 
 
 def prepare(settings: SimpleNamespace, console: Console) -> Prepared:
@@ -72,10 +84,11 @@ def prepare(settings: SimpleNamespace, console: Console) -> Prepared:
     console.print(f"data: {opened.name}, {count} of {size}, {kind}", markup=False)
     console.print(f"data: normalisation {pixels.normalisation}", markup=False)
     console.print(f"data: in {placement}: {reason}", markup=False)
-    feed, usable = place(opened, pixels, image_size, recipe, augment, placement, settings)
+    feed, usable, kept = place(opened, pixels, image_size, recipe, augment, placement, settings)
     if settings.batch_size > usable:
         raise InputError(f"batch_size {settings.batch_size} is larger than the {usable} usable images: lower it")
-    return Prepared(source, pixels, image_size, recipe, feed, check, placement, usable)
+    labels = None if isinstance(opened, Stream) or opened.labels is None else torch.from_numpy(opened.labels[kept])
+    return Prepared(source, pixels, image_size, recipe, feed, check, placement, usable, labels)
 
 
 def place(
@@ -86,17 +99,19 @@ def place(
     augment: Augment,
     placement: str,
     settings: SimpleNamespace,
-) -> tuple[Feed, int]:
-    """The feed for the chosen placement, and how many samples it draws from in an epoch."""
+) -> tuple[Feed, int, Any]:
+    """The feed for the chosen placement, how many samples an epoch draws from, and which of the source they are."""
     workers = settings.workers if settings.workers is not None else default_workers(settings)
     if isinstance(opened, Stream):
         if settings.steps is None:
             raise InputError(f"{opened.name} is a stream of unknown length: give --steps in place of epochs")
-        return StreamFeed(opened, pixels, recipe, augment, workers=workers), settings.steps * settings.batch_size
+        seen = settings.steps * settings.batch_size
+        return StreamFeed(opened, pixels, recipe, augment, workers=workers), seen, slice(None)
     if placement == "memory":
         images, kept = load_in_memory(opened, pixels, image_size)
-        return MemoryFeed(images, augment), len(kept)
-    return WorkerFeed(opened, pixels, recipe, augment, workers=workers, seed=settings.seed), len(opened)
+        return MemoryFeed(images, augment), len(kept), kept
+    feed = WorkerFeed(opened, pixels, recipe, augment, workers=workers, seed=settings.seed)
+    return feed, len(opened), slice(None)
 
 
 def default_workers(settings: SimpleNamespace) -> int:

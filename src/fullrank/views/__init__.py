@@ -2,6 +2,15 @@
 
 from fullrank.views.augment import Augment
 from fullrank.views.crop import RandomCrops
-from fullrank.views.recipe import Recipe, View, vicreg_paper_views, vicreg_views
+from fullrank.views.recipe import Recipe, View, byol_views, moco_v2_views, vicreg_paper_views, vicreg_views
 
-__all__ = ["Augment", "RandomCrops", "Recipe", "View", "vicreg_paper_views", "vicreg_views"]
+__all__ = [
+    "Augment",
+    "RandomCrops",
+    "Recipe",
+    "View",
+    "byol_views",
+    "moco_v2_views",
+    "vicreg_paper_views",
+    "vicreg_views",
+]

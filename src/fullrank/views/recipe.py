@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias
@@ -33,6 +34,11 @@ class View:
         solarize: probability of inverting all values from `solarize_threshold` up.
         solarize_threshold: in (0, 1]; the default is 128 of 255.
         count: how many views of this kind (multi-crop: six small ones, say).
+        grid: cells a side that the view is cut into, one jittered square from each: a puzzle of grid * grid pieces.
+        piece: pixels a side of a piece.
+        pieces: how many of them are kept, drawn at random; 0 for all.
+        apart: whether flip, colours, blur and solarize are drawn for each piece; else for the whole view before the
+            cut.
 
     Raises:
         InputError: a value outside its range.
@@ -52,6 +58,10 @@ class View:
     solarize: float = 0.0
     solarize_threshold: float = 128 / 255
     count: int = 1
+    grid: int = 1
+    piece: int = 0
+    pieces: int = 0
+    apart: bool = True
 
     def __post_init__(self) -> None:
         for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize"):
@@ -62,6 +72,9 @@ class View:
         self._require("scale", self.scale[1] <= 1, "a share of the area, at most 1")
         self._require("size", self.size >= 1, "at least 1 pixel")
         self._require("count", self.count >= 1, "at least 1")
+        self._require("grid", self.grid >= 1, "at least 1 cell")
+        self._require("piece", self.piece * self.grid <= self.size, "pixels that fit a cell of the grid")
+        self._require("pieces", 0 <= self.pieces <= self.grid**2, "at most the pieces of the grid")
         self._require("interpolation", self.interpolation in ("bicubic", "bilinear"), "bicubic or bilinear")
         strengths = len(self.jitter) == 4 and all(s >= 0 for s in self.jitter) and self.jitter[3] <= 0.5
         self._require("jitter", strengths, "four strengths >= 0 (brightness, contrast, saturation, hue <= 0.5)")
@@ -71,6 +84,12 @@ class View:
     def _require(self, name: str, holds: bool, expected: str) -> None:
         if not holds:
             raise InputError(f"view option '{name}' is {getattr(self, name)!r}: expected {expected}")
+
+    def shape(self, channels: int) -> tuple[int, ...]:
+        """The shape of one such view of one sample: (C, size, size), or (pieces, C, piece, piece) of a puzzle."""
+        if self.grid == 1:
+            return (channels, self.size, self.size)
+        return (self.pieces or self.grid**2, channels, self.piece, self.piece)
 
     def to_dict(self) -> dict[str, Any]:
         """All options as numbers, strings and lists, ready for YAML or JSON."""
@@ -112,3 +131,16 @@ def vicreg_paper_views(size: int = 224) -> Recipe:
     """
     view = View(size=size, interpolation="bilinear", blur=0.5, solarize=0.1)
     return (view, view)
+
+
+def byol_views(size: int = 224) -> Recipe:
+    """The two views of BYOL's code (deepmind-research, byol/utils/augmentations.py): VICReg's, solarized from 0.5 up.
+
+    The code adds to the brightness and takes each channel's own mean for the contrast; here both are torchvision's.
+    """
+    return tuple(dataclasses.replace(view, solarize_threshold=0.5) for view in vicreg_views(size))
+
+
+def moco_v2_views(size: int = 224) -> Recipe:
+    """The two equal views of MoCo v2's code (facebookresearch/moco, main_moco.py --aug-plus), also SimSiam's."""
+    return (View(size, (0.2, 1.0), interpolation="bilinear", jitter=(0.4, 0.4, 0.4, 0.1), blur=0.5),) * 2

@@ -5,60 +5,59 @@ import math
 import pytest
 
 from fullrank.errors import InputError
-from fullrank.training.schedules import peak_lr, warmup_cosine, warmup_for
+from fullrank.schedules import Progress, Schedule
 
 
-def curve(steps: int, **options) -> list[float]:
-    return [warmup_cosine(step, **options) for step in range(steps)]
+def curve(steps: int, per_epoch: float, schedule: Schedule, count: int | None = None) -> list[float]:
+    return [schedule(Progress(step, steps, per_epoch)) for step in range(count or steps)]
 
 
 def test_published_run() -> None:
-    # ImageNet at batch 2048 for 1000 epochs: base 0.2 becomes 1.6, the peak comes after 10 epochs.
-    options = {"steps_per_epoch": 625, "epochs": 1000}
-    assert peak_lr(0.2, 2048) == pytest.approx(1.6)
-    assert warmup_cosine(0, **options) == 0.0
-    assert warmup_cosine(3125, **options) == pytest.approx(0.5)
-    assert warmup_cosine(6250, **options) == 1.0
-    middle = (6250 + 625_000) // 2
-    assert warmup_cosine(middle, **options) == pytest.approx((1 + 0.001) / 2)
-    last = warmup_cosine(624_999, **options)
-    assert 0.001 < last < 0.001 + 1e-9
-    assert warmup_cosine(625_000, **options) == pytest.approx(0.001)
-    assert warmup_cosine(700_000, **options) == pytest.approx(0.001)
+    # ImageNet at batch 2048 for 1000 epochs: the peak comes after 10 epochs.
+    schedule = Schedule()
+
+    def at(step: int) -> float:
+        return schedule(Progress(step, 625_000, 625))
+
+    assert at(0) == 0.0
+    assert at(3125) == pytest.approx(0.5)
+    assert at(6250) == 1.0
+    assert at((6250 + 625_000) // 2) == pytest.approx((1 + 0.001) / 2)
+    assert 0.001 < at(624_999) < 0.001 + 1e-9
+    assert at(625_000) == at(700_000) == pytest.approx(0.001)
 
 
 def test_run_inside_its_warmup_rises_to_the_end() -> None:
-    assert curve(30, steps_per_epoch=5, epochs=6) == [step / 50 for step in range(30)]
+    assert curve(30, 5, Schedule()) == [step / 50 for step in range(30)]
 
 
 def test_run_as_long_as_its_warmup_ends_at_the_peak() -> None:
-    assert curve(22, steps_per_epoch=2, epochs=10)[-2:] == [1.0, 1.0]
-
-
-@pytest.mark.parametrize("epochs", [0.5, 3, 5, 99, 100, 400])
-def test_suggested_warmup_lets_every_run_peak_and_anneal(epochs: float) -> None:
-    warmup = warmup_for(epochs)
-    assert warmup == (10 if epochs >= 100 else pytest.approx(epochs / 10))
-    steps = math.ceil(epochs * 40)
-    factors = curve(steps, steps_per_epoch=40, epochs=epochs, warmup_epochs=warmup)
-    assert max(factors) > 0.98
-    assert factors.index(max(factors)) == pytest.approx(steps * warmup / epochs, abs=1)
-    assert factors[-1] < 0.01
+    assert curve(20, 2, Schedule(), count=22)[-2:] == [1.0, 1.0]
 
 
 def test_fractional_warmup_and_steps_per_epoch() -> None:
-    options = {"steps_per_epoch": 2.5, "epochs": 4, "warmup_epochs": 0.6, "end_factor": 0.2}
-    assert curve(2, **options) == [0.0, pytest.approx(1 / 1.5)]
+    factors = curve(10, 2.5, Schedule(0.6, end_factor=0.2))
+    assert factors[:2] == [0.0, pytest.approx(1 / 1.5)]
     q = (1 + math.cos(math.pi * (2 - 1.5) / (10 - 1.5))) / 2
-    assert warmup_cosine(2, **options) == pytest.approx(q + 0.2 * (1 - q))
+    assert factors[2] == pytest.approx(q + 0.2 * (1 - q))
 
 
 def test_no_warmup_starts_at_the_peak() -> None:
-    assert warmup_cosine(0, steps_per_epoch=3, epochs=4, warmup_epochs=0) == 1.0
+    assert curve(12, 3, Schedule(0))[0] == 1.0
 
 
-@pytest.mark.parametrize("wrong", [{"step": -1}, {"steps_per_epoch": 0}, {"epochs": -1}, {"warmup_epochs": -2}])
-def test_impossible_lengths(wrong: dict[str, int]) -> None:
-    options = {"step": 0, "steps_per_epoch": 3, "epochs": 4} | wrong
+def test_milestones_are_shares_of_the_run() -> None:
+    factors = curve(10, 2, Schedule(0, milestones=(0.6, 0.8), gamma=0.1))
+    assert factors == [1.0] * 6 + [0.1] * 2 + [pytest.approx(0.01)] * 2
+
+
+def test_rates_by_epoch_stay_inside_one() -> None:
+    factors = curve(12, 3, Schedule(0, per_epoch=True))
+    assert all(factors[step] == factors[step - step % 3] for step in range(12))
+    assert len(set(factors)) == 4
+
+
+@pytest.mark.parametrize("wrong", [{"warmup_epochs": -2}, {"end_factor": -0.1}, {"stretch": -1}])
+def test_impossible_schedules(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
-        warmup_cosine(options.pop("step"), **options)
+        Schedule(**wrong)

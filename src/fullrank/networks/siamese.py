@@ -1,0 +1,150 @@
+"""The siamese network of joint-embedding methods, with the four tricks against collapse as four switches.
+
+Momentum encoder, stop-gradient, predictor and batch norm: BYOL has all four, SimSiam three, VICReg and Barlow Twins
+batch norm alone. The methods differ in their losses, not in their networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fullrank.errors import InputError
+from fullrank.networks.backbone import feature_width
+from fullrank.networks.branch import Branch, normalisation
+from fullrank.networks.momentum import Momentum
+from fullrank.networks.projector import mlp, parse_widths
+from fullrank.schedules import Progress, Ramp, cosine
+
+Normalisation = Literal["none", "std", "l2"]
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Which tricks a siamese network uses.
+
+    Attributes:
+        momentum: of a momentum encoder that makes the targets, at the start of the run; 0 for none.
+        stop_gradient: whether the targets get no gradient.
+        predictor: widths of the predictor's layers after its input, such as 512-2048; empty for none.
+        batch_norm: whether projector and predictor have batch norm.
+        normalize_representation: none, std (over the batch) or l2 (to length 1), in front of the projector.
+        normalize_embedding: the same behind it.
+    """
+
+    momentum: float = 0.0
+    stop_gradient: bool = False
+    predictor: str = ""
+    batch_norm: bool = True
+    normalize_representation: Normalisation = "none"
+    normalize_embedding: Normalisation = "none"
+
+
+@dataclass(frozen=True)
+class Head:
+    """The layers of a projector or predictor: widths as "8192-8192-8192", and what `mlp` takes."""
+
+    widths: str
+    layers: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self, width: int, *, norm: bool) -> nn.Sequential:
+        """The layers for inputs of this width, with batch norm or without."""
+        return mlp([width, *parse_widths(self.widths)], **{"norm": norm} | dict(self.layers))
+
+    @property
+    def output_width(self) -> int:
+        """Width of what comes out."""
+        return parse_widths(self.widths)[-1]
+
+
+@dataclass
+class Sides:
+    """V views through a siamese network; entry v of each list belongs to view v."""
+
+    representations: list[Tensor]  # Y
+    embeddings: list[Tensor]  # Z
+    predictions: list[Tensor]  # the predictor's output, or Z where there is none
+    targets: list[Tensor]  # what the other view's prediction is compared with: Z, detached, or a momentum encoder's
+
+
+class Siamese(nn.Module):
+    """Views through one network or two, with predictor, stop-gradient and momentum encoder as `switches` say.
+
+    Args:
+        backbone: what the views go through; `num_features` wide.
+        projector: layers behind it.
+        switches: the tricks.
+        predictor: how the layers of the predictor are made; their widths stand in `switches`.
+        second: backbone of the second view where it goes through weights or an architecture of its own; it gets a
+            projector of its own too.
+        momentum_ramp: how the momentum goes from `switches.momentum` to 1 over the run.
+
+    Raises:
+        InputError: two networks together with a momentum encoder or a predictor, which follow or feed one.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        projector: Head,
+        switches: Switches,
+        *,
+        predictor: Mapping[str, Any] | None = None,
+        second: nn.Module | None = None,
+        momentum_ramp: Ramp = cosine,
+    ) -> None:
+        super().__init__()
+        if second is not None and (switches.momentum or switches.predictor):
+            raise InputError("two separate branches cannot have a momentum encoder or a predictor: leave those out")
+        self.switches = switches
+        self.momentum_ramp = momentum_ramp
+        self.branch = _branch(backbone, projector, switches)
+        self.second = None if second is None else _branch(second, projector, switches)
+        self.predictor: nn.Module | None = None
+        if switches.predictor:
+            head = Head(switches.predictor, predictor or {})
+            if head.output_width != projector.output_width:
+                raise InputError(
+                    f"predictor {switches.predictor} ends at {head.output_width}, the projector at "
+                    f"{projector.output_width}: give it the same last width"
+                )
+            self.predictor = head.build(projector.output_width, norm=switches.batch_norm)
+        self.target = Momentum(self.branch) if switches.momentum else None
+
+    @property
+    def backbone(self) -> nn.Module:
+        """The network that is kept after training: the first one."""
+        return self.branch.backbone
+
+    def embed(self, images: Tensor) -> tuple[Float[Tensor, "n y"], Float[Tensor, "n z"]]:
+        """Representation and embedding of whole images."""
+        return self.branch.embed(images)
+
+    def forward(self, views: list[Tensor]) -> Sides:
+        """All views, each in a pass of its own: batch norm statistics are per view, view 1 first."""
+        branches = [self.branch, self.second or self.branch]
+        passes = [branches[min(position, 1)](view) for position, view in enumerate(views)]
+        embeddings = [z for _, z in passes]
+        predictions = [self.predictor(z) for z in embeddings] if self.predictor else embeddings
+        targets = [self.target(view)[1] for view in views] if self.target else embeddings
+        if self.switches.stop_gradient:
+            targets = [target.detach() for target in targets]
+        return Sides([y for y, _ in passes], embeddings, predictions, targets)
+
+    def after_step(self, progress: Progress) -> None:
+        """Move the momentum encoder towards the weights that the optimiser has just changed."""
+        if self.target:
+            self.target.follow(self.branch, self.momentum_ramp(progress.share, self.switches.momentum, 1.0))
+
+
+def _branch(backbone: nn.Module, projector: Head, switches: Switches) -> Branch:
+    width = feature_width(backbone)
+    before = normalisation(switches.normalize_representation, width)
+    after = normalisation(switches.normalize_embedding, projector.output_width)
+    head = projector.build(width, norm=switches.batch_norm)
+    plain = all(isinstance(layer, nn.Identity) for layer in (before, after))
+    return Branch(backbone, head if plain else nn.Sequential(before, *head, after))

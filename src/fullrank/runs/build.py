@@ -1,0 +1,74 @@
+"""From settings and facts about the data to a method with its network."""
+
+from __future__ import annotations
+
+import inspect
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import nn
+
+from fullrank import methods
+from fullrank.errors import InputError
+from fullrank.methods import DataFacts, Method
+from fullrank.networks import Switches
+from fullrank.networks.backbone import Stem, create_backbone
+from fullrank.runs.settings import switch_names
+
+
+def facts_of(taken: dict[str, Any]) -> DataFacts:
+    """What a run stores about its data (`input` in its summary) as a method takes it."""
+    pixels = taken["pixels"]
+    return DataFacts(
+        samples=taken["samples"],
+        classes=taken["classes"],
+        image_size=taken["image_size"],
+        channels=taken["channels"],
+        mean=tuple(pixels["mean"]),
+        std=tuple(pixels["std"]),
+        vocabulary=taken.get("vocabulary", 0),
+    )
+
+
+def build_method(settings: SimpleNamespace, facts: DataFacts) -> tuple[Method, Stem]:
+    """The method with its network, initialised from the run's seed.
+
+    Raises `InputError` for a backbone or branches that the method cannot have.
+    """
+    kind = methods.get(settings.method)
+    torch.manual_seed(settings.seed)
+    channels = kind.branch_channels or (facts.channels, facts.channels)
+    backbone, stem = _backbone(settings, settings.backbone, channels[0], facts)
+    accepted = inspect.signature(kind.__init__).parameters
+    given = dict(settings.method_options)
+    if "switches" in accepted:
+        given["switches"] = Switches(**{name: given.pop(name) for name in switch_names()})
+    if "facts" in accepted:
+        given["facts"] = facts
+    if wants_second(settings, kind):
+        given["second"] = _backbone(settings, settings.backbone2 or settings.backbone, channels[1], facts)[0]
+    return kind(backbone, **given), stem  # type: ignore[arg-type]
+
+
+def wants_second(settings: SimpleNamespace, kind: type[Method]) -> bool:
+    """Whether the second view goes through a network of its own."""
+    if kind.branch_channels:
+        return True
+    if settings.branches != "separate" and settings.backbone2 is None:
+        return False
+    if settings.branches == "shared":
+        raise InputError(f"backbone2 {settings.backbone2} is a branch of its own: leave out --branches shared")
+    if kind.one_network:
+        raise InputError(f"{settings.method} cannot have separate branches: {kind.one_network}")
+    return True
+
+
+def _backbone(settings: SimpleNamespace, name: str, channels: int, facts: DataFacts) -> tuple[nn.Module, Stem]:
+    return create_backbone(
+        name,
+        channels=channels,
+        image_size=facts.image_size,
+        stem_stride=settings.stem_stride if name == settings.backbone else None,
+        options=methods.get(settings.method).backbone_options,
+    )
