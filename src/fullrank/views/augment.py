@@ -14,6 +14,7 @@ from fullrank.errors import InputError
 from fullrank.views.colour import UNCHANGED, Jitter, Stored
 from fullrank.views.crop import FULL_SCALE, check_depth, draw_boxes, resized_crop
 from fullrank.views.filters import GaussianBlur, solarize
+from fullrank.views.puzzle import cut, draw_corners
 from fullrank.views.recipe import Recipe, View
 from fullrank.views.subset import change_where
 
@@ -123,8 +124,8 @@ class Augment(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     @torch.no_grad()
-    def forward(self, images: Shaped[Tensor, "n c h w"]) -> list[Float[Tensor, "n c _ _"]]:
-        """All views of the images, float32 of (n, c, size, size), normalised.
+    def forward(self, images: Shaped[Tensor, "n c h w"]) -> list[Float[Tensor, "n ..."]]:
+        """All views of the images, float32 of the shapes `View.shape`, normalised.
 
         Raises:
             InputError: another number of channels than the statistics have, or values that are
@@ -137,7 +138,7 @@ class Augment(nn.Module):
         return [self._make(images, view, box) for view, box in zip(self.views, boxes, strict=True)]
 
     @torch.no_grad()
-    def finish(self, crops: list[Shaped[Tensor, "n c _ _"]]) -> list[Float[Tensor, "n c _ _"]]:
+    def finish(self, crops: list[Shaped[Tensor, "n c _ _"]]) -> list[Float[Tensor, "n ..."]]:
         """The views of crops that were made elsewhere (`RandomCrops`), one batch for each view.
 
         Raises:
@@ -154,8 +155,22 @@ class Augment(nn.Module):
 
     def _make(
         self, images: Shaped[Tensor, "n c h w"], view: View, boxes: Int[Tensor, "n 4"] | None
-    ) -> Float[Tensor, "n c s s"]:
+    ) -> Float[Tensor, "n ..."]:
         """One view of each image, cropped to its box, or whole where it has been cropped already."""
+        if view.grid == 1:
+            return self._picture(images, view, boxes)
+        n = len(images)
+        corners = draw_corners(view, n * self.share[1])[self._part(n)]
+        if not view.apart:
+            return cut(self._picture(images, view, boxes), corners, view.piece)
+        crops = images if boxes is None else _crop(images, view, boxes)
+        pieces = cut(crops, corners, view.piece)
+        return self._picture(pieces.flatten(0, 1), view, None).unflatten(0, (n, -1))
+
+    def _picture(
+        self, images: Shaped[Tensor, "n c h w"], view: View, boxes: Int[Tensor, "n 4"] | None
+    ) -> Float[Tensor, "n c s s"]:
+        """The same before it is cut."""
         n, c, *sides = images.shape
         size = view.size if boxes is not None else sides[0]
         changes = Changes(view, draw(view, n * self.share[1]).of(self._part(n)), c, size, images.device)
@@ -174,6 +189,18 @@ class Augment(nn.Module):
         if images.shape[1] != len(self.mean):
             raise InputError(f"images have {images.shape[1]} channels, mean and std {len(self.mean)}: give one each")
         check_depth(images)
+
+
+def _crop(images: Shaped[Tensor, "n c h w"], view: View, boxes: Int[Tensor, "n 4"]) -> Float[Tensor, "n c s s"]:
+    """The images cropped to their boxes and resized, and nothing else, in [0, 1]."""
+    n, c, *sides = images.shape
+    crops = _uninitialised((n, c, view.size, view.size), images.device)
+    scale, upright = FULL_SCALE.get(images.dtype, 1), torch.zeros(n, dtype=torch.bool)
+    with torch.autocast(images.device.type, enabled=False):
+        for part in _parts(images, max(view.size, *sides)):
+            some = resized_crop(images[part].float(), boxes[part], upright[part], view.size, view.interpolation)
+            torch.div(some, scale, out=crops[part]).clamp_(0, 1)
+    return crops
 
 
 def _parts(images: Shaped[Tensor, "n c h w"], side: int) -> Iterator[slice]:

@@ -12,7 +12,7 @@ from fullrank.errors import InputError, unknown
 
 @dataclass(frozen=True)
 class View:
-    """How one view is made: crop and resize, flip, jitter, grayscale, blur, solarize, in this order.
+    """How one view is made: crop and resize, flip, jitter, grayscale, blur, solarize, in this order; then a cut.
 
     The defaults are what nearly all joint-embedding methods share; each sample draws its own values.
     Saturation, hue and grayscale change images of three channels only.
@@ -34,10 +34,12 @@ class View:
         solarize: probability of inverting all values from `solarize_threshold` up.
         solarize_threshold: in (0, 1]; the default is 128 of 255.
         count: how many views of this kind (multi-crop: six small ones, say).
-        grid: cells a side that the view is cut into, one jittered square from each: a puzzle of grid * grid pieces.
+        grid: squares a side that the view is cut into: a puzzle of grid * grid pieces in random order. Their places
+            are spread evenly, so that squares of more than a cell overlap.
         piece: pixels a side of a piece.
+        shift: pixels by which each piece moves at random from its place, at most, down and to the right.
         pieces: how many of them are kept, drawn at random; 0 for all.
-        apart: whether flip, colours, blur and solarize are drawn for each piece; else for the whole view before the
+        apart: whether flip, colours, blur and all after it are drawn for each piece; else for the whole view before the
             cut.
 
     Raises:
@@ -60,6 +62,7 @@ class View:
     count: int = 1
     grid: int = 1
     piece: int = 0
+    shift: int = 0
     pieces: int = 0
     apart: bool = True
 
@@ -72,8 +75,10 @@ class View:
         self._require("scale", self.scale[1] <= 1, "a share of the area, at most 1")
         self._require("size", self.size >= 1, "at least 1 pixel")
         self._require("count", self.count >= 1, "at least 1")
-        self._require("grid", self.grid >= 1, "at least 1 cell")
-        self._require("piece", self.piece * self.grid <= self.size, "pixels that fit a cell of the grid")
+        self._require("grid", self.grid >= 1, "at least 1 square a side")
+        self._require("shift", self.shift >= 0, "at least 0 pixels")
+        fits = self.grid == 1 or 1 <= self.piece <= self.size - self.shift
+        self._require("piece", fits, f"1 .. {self.size - self.shift} pixels, what a view of {self.size} has room for")
         self._require("pieces", 0 <= self.pieces <= self.grid**2, "at most the pieces of the grid")
         self._require("interpolation", self.interpolation in ("bicubic", "bilinear"), "bicubic or bilinear")
         strengths = len(self.jitter) == 4 and all(s >= 0 for s in self.jitter) and self.jitter[3] <= 0.5
