@@ -14,7 +14,14 @@ from fullrank.runs.settings import method_options, switch_names
 N, CHANNELS, SIZE = 8, 3, 16
 FACTS = DataFacts(samples=32, classes=4, image_size=SIZE, channels=CHANNELS, vocabulary=30)
 # Small values of options by the names that methods share; an option of another name keeps its default.
-SMALL = {"expander": "24-24-16", "projector": "24-24-16", "predictor": "20-16", "queue": 24, "negatives": 12}
+SMALL = {
+    "expander": "24-24-16",
+    "projector": "24-24-16",
+    "predictor": "20-16",
+    "queue": 24,
+    "words": 24,
+    "negatives": 12,
+}
 
 
 class TinyBackbone(nn.Module):
@@ -28,7 +35,11 @@ class TinyBackbone(nn.Module):
         self.norm = nn.BatchNorm2d(12)
 
     def forward(self, images):
-        return self.norm(self.convolution(images)).relu().mean((2, 3))
+        return self.forward_intermediates(images)[-1].mean((2, 3))
+
+    def forward_intermediates(self, images, indices=2, intermediates_only=True):
+        before = self.convolution(images)
+        return [before, self.norm(before).relu()][-indices:]
 
 
 def backbone(kind, channels=CHANNELS):

@@ -7,6 +7,8 @@ passes its own rows, equally many, and the averaged gradient is that of one proc
 
 from fullrank.losses.barlow_twins import barlow_twins
 from fullrank.losses.cosine import byol, simsiam
+from fullrank.losses.cpc import cpc
+from fullrank.losses.obow import obow
 from fullrank.losses.vicreg import variance_covariance, vicreg, vicreg_predicted
 
-__all__ = ["barlow_twins", "byol", "simsiam", "variance_covariance", "vicreg", "vicreg_predicted"]
+__all__ = ["barlow_twins", "byol", "cpc", "obow", "simsiam", "variance_covariance", "vicreg", "vicreg_predicted"]

@@ -1,26 +1,36 @@
 """The parts that methods are built from: backbones, heads, branches, momentum encoders, memories."""
 
-from fullrank.networks.backbone import create_backbone, feature_width
+from fullrank.networks.backbone import create_backbone, feature_width, refuse_fixed_size
 from fullrank.networks.branch import Branch
+from fullrank.networks.context import ContextNetwork, RowPredictor
+from fullrank.networks.feature_maps import FeatureMaps
 from fullrank.networks.memory import Bank, Queue, unit
 from fullrank.networks.momentum import Momentum
 from fullrank.networks.online_classifier import OnlineClassifier
 from fullrank.networks.projector import mlp, parse_widths
 from fullrank.networks.siamese import Head, Siamese, Sides, Switches
+from fullrank.networks.vocabulary import Vocabulary, perplexities, word_weights
 
 __all__ = [
     "Bank",
     "Branch",
+    "ContextNetwork",
+    "FeatureMaps",
     "Head",
     "Momentum",
     "OnlineClassifier",
     "Queue",
+    "RowPredictor",
     "Siamese",
     "Sides",
     "Switches",
+    "Vocabulary",
     "create_backbone",
     "feature_width",
     "mlp",
     "parse_widths",
+    "perplexities",
+    "refuse_fixed_size",
     "unit",
+    "word_weights",
 ]

@@ -2,6 +2,7 @@
 
 from fullrank.views.augment import Augment
 from fullrank.views.crop import RandomCrops
+from fullrank.views.patches import cpcv2_views, obow_views
 from fullrank.views.recipe import Recipe, View, byol_views, moco_v2_views, vicreg_paper_views, vicreg_views
 
 __all__ = [
@@ -10,7 +11,9 @@ __all__ = [
     "Recipe",
     "View",
     "byol_views",
+    "cpcv2_views",
     "moco_v2_views",
+    "obow_views",
     "vicreg_paper_views",
     "vicreg_views",
 ]

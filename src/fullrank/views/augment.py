@@ -33,6 +33,7 @@ class Draws:
     blur: list[bool]
     sigma: Float[Tensor, " n"]
     solarize: list[bool]
+    channel: Float[Tensor, " n"]  # where among the channels the one is that is kept, in [0, 1); -1 for all
 
     def of(self, part: slice) -> Draws:
         """The choices of some samples."""
@@ -52,7 +53,15 @@ def draw(view: View, n: int) -> Draws:
         blur=(torch.rand(n) < view.blur).tolist(),
         sigma=torch.empty(n).uniform_(*view.blur_sigma),
         solarize=(torch.rand(n) < view.solarize).tolist(),
+        channel=draw_channel(view.single_channel, n),
     )
+
+
+def draw_channel(probability: float, n: int) -> Float[Tensor, " n"]:
+    """Where the channel is that each of n samples keeps, in [0, 1) of all; -1 for a sample that keeps all of them."""
+    if not probability:
+        return torch.full((n,), -1.0)
+    return torch.rand(n).where(torch.rand(n) < probability, -1.0)
 
 
 class Changes:
@@ -89,6 +98,14 @@ class Changes:
             x = change_where(x, part, solarized, lambda some, _: solarize(some, self.view.solarize_threshold))
             factor, offset = torch.ones_like(factor), torch.zeros_like(offset)
         return Stored(x, factor, offset)
+
+    def drop(self, x: Float[Tensor, "m c s s"], part: slice) -> None:
+        """Set the channels that are not kept to 0, the mean of normalised ones, in place."""
+        place = self.draws.channel[part]
+        if (place >= 0).any():
+            channel = torch.arange(x.shape[1])
+            dropped = (place >= 0).unsqueeze(1) & (channel != (place * x.shape[1]).long().unsqueeze(1))
+            x.masked_fill_(dropped[..., None, None].to(x.device), 0)
 
 
 class Augment(nn.Module):
@@ -183,6 +200,7 @@ class Augment(nn.Module):
                     crops = changes.crop(images[part], part, boxes[part])
                 x, scale, offset = changes.recolour(crops, part, 1 / FULL_SCALE.get(images.dtype, 1))
                 torch.mul(x, scale / std, out=output[part]).add_((offset - mean) / std)
+                changes.drop(output[part], part)
         return output
 
     def _check(self, images: Shaped[Tensor, "n c h w"]) -> None:

@@ -33,14 +33,16 @@ class View:
             the Gaussian is cut off; a view too small for them takes the most that fit its mirrored border.
         solarize: probability of inverting all values from `solarize_threshold` up.
         solarize_threshold: in (0, 1]; the default is 128 of 255.
+        single_channel: probability that one channel, drawn at random, is kept and the others are their means.
         count: how many views of this kind (multi-crop: six small ones, say).
-        grid: squares a side that the view is cut into: a puzzle of grid * grid pieces in random order. Their places
+        grid: squares a side that the view is cut into: a puzzle of grid * grid pieces. Their places
             are spread evenly, so that squares of more than a cell overlap.
         piece: pixels a side of a piece.
         shift: pixels by which each piece moves at random from its place, at most, down and to the right.
         pieces: how many of them are kept, drawn at random; 0 for all.
         apart: whether flip, colours, blur and all after it are drawn for each piece; else for the whole view before the
             cut.
+        shuffle: whether the pieces come in random order; else row by row.
 
     Raises:
         InputError: a value outside its range.
@@ -59,15 +61,17 @@ class View:
     blur_kernel: int = 23
     solarize: float = 0.0
     solarize_threshold: float = 128 / 255
+    single_channel: float = 0.0
     count: int = 1
     grid: int = 1
     piece: int = 0
     shift: int = 0
     pieces: int = 0
     apart: bool = True
+    shuffle: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize"):
+        for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize", "single_channel"):
             self._require(name, 0 <= getattr(self, name) <= 1, "a probability in 0 .. 1")
         for name in ("scale", "ratio", "blur_sigma"):
             low, high = getattr(self, name)
