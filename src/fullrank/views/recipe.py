@@ -34,6 +34,10 @@ class View:
         solarize: probability of inverting all values from `solarize_threshold` up.
         solarize_threshold: in (0, 1]; the default is 128 of 255.
         count: how many views of this kind (multi-crop: six small ones, say).
+        rand_augment: how many operations of RandAugment come between blur and grayscale, each with probability 0.5 and
+            at full strength (`rand_augment.draw_operations`).
+        photometric: probability of posterize, sharpness, solarize and autocontrast one after the other in their place
+            (`rand_augment.draw_photometric`).
         grid: squares a side that the view is cut into: a puzzle of grid * grid pieces in random order. Their places
             are spread evenly, so that squares of more than a cell overlap.
         piece: pixels a side of a piece.
@@ -60,6 +64,8 @@ class View:
     solarize: float = 0.0
     solarize_threshold: float = 128 / 255
     count: int = 1
+    rand_augment: int = 0
+    photometric: float = 0.0
     grid: int = 1
     piece: int = 0
     shift: int = 0
@@ -67,7 +73,7 @@ class View:
     apart: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize"):
+        for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize", "photometric"):
             self._require(name, 0 <= getattr(self, name) <= 1, "a probability in 0 .. 1")
         for name in ("scale", "ratio", "blur_sigma"):
             low, high = getattr(self, name)
@@ -75,6 +81,8 @@ class View:
         self._require("scale", self.scale[1] <= 1, "a share of the area, at most 1")
         self._require("size", self.size >= 1, "at least 1 pixel")
         self._require("count", self.count >= 1, "at least 1")
+        self._require("rand_augment", self.rand_augment >= 0, "at least 0 operations")
+        self._require("photometric", not (self.rand_augment and self.photometric), "0 beside rand_augment")
         self._require("grid", self.grid >= 1, "at least 1 square a side")
         self._require("shift", self.shift >= 0, "at least 0 pixels")
         fits = self.grid == 1 or 1 <= self.piece <= self.size - self.shift
