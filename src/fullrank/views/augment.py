@@ -56,7 +56,7 @@ def draw(view: View, n: int) -> Draws:
         solarize=(torch.rand(n) < view.solarize).tolist(),
         operations=draw_photometric(view.photometric, n) if view.photometric else draw_operations(view.rand_augment, n),
     )
-    if not (view.photometric or view.rand_augment):
+    if view.grayscale_first or not (view.photometric or view.rand_augment):
         return drawn
     grey_last = drawn.operations.then("Color", 0.0, drawn.grayscale)
     return replace(drawn, operations=grey_last, grayscale=torch.zeros_like(drawn.grayscale))
@@ -67,8 +67,9 @@ class Changes:
 
     def __init__(self, view: View, draws: Draws, fill: Float[Tensor, " c"], size: int, device: torch.device) -> None:
         self.view, self.draws, self.size, self.device = view, draws, size, device
-        self.jitter = Jitter(draws.order, draws.factors, draws.grayscale, len(fill), device)
-        self.blur = GaussianBlur(draws.sigma[draws.blur], view.blur_kernel, size, len(fill), device)
+        first, channels = view.grayscale_first, len(fill)
+        self.jitter = Jitter(draws.order, draws.factors, draws.grayscale, channels, device, grayscale_first=first)
+        self.blur = GaussianBlur(draws.sigma[draws.blur], view.blur_kernel, size, channels, device)
         self.operations = Operations(draws.operations, fill)
 
     def flip(self, crops: Shaped[Tensor, "m c s s"], part: slice) -> Float[Tensor, "m c s s"]:
