@@ -8,6 +8,7 @@ passes its own rows, equally many, and the averaged gradient is that of one proc
 from fullrank.losses.barlow_twins import barlow_twins
 from fullrank.losses.contrastive import directclr, info_nce, nnclr, nt_xent, nt_xent_predicted
 from fullrank.losses.cosine import byol, simsiam
+from fullrank.losses.nce import nce, nce_log_partition
 from fullrank.losses.vicreg import variance_covariance, vicreg, vicreg_predicted
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "byol",
     "directclr",
     "info_nce",
+    "nce",
+    "nce_log_partition",
     "nnclr",
     "nt_xent",
     "nt_xent_predicted",

@@ -6,7 +6,9 @@ from fullrank.networks.memory import Bank, Queue, unit
 from fullrank.networks.momentum import Momentum
 from fullrank.networks.online_classifier import OnlineClassifier
 from fullrank.networks.projector import mlp, parse_widths
+from fullrank.networks.puzzle import Puzzle
 from fullrank.networks.siamese import Head, Siamese, Sides, Switches
+from fullrank.networks.split_colours import SideBySide, SplitColours
 
 __all__ = [
     "Bank",
@@ -15,9 +17,12 @@ __all__ = [
     "Head",
     "Momentum",
     "OnlineClassifier",
+    "Puzzle",
     "Queue",
     "Siamese",
+    "SideBySide",
     "Sides",
+    "SplitColours",
     "Switches",
     "create_backbone",
     "feature_width",

@@ -179,6 +179,25 @@ def moco_v2_views(size: int = 224) -> Recipe:
     return (View(size, (0.2, 1.0), interpolation="bilinear", jitter=(0.4, 0.4, 0.4, 0.1), blur=0.5),) * 2
 
 
+def cmc_views(size: int = 224) -> Recipe:
+    """The one view of CMC's code (HobbitLong/CMC, train_CMC.py) for ResNets: crop and flip; AlexNet crops 0.2 .. 1."""
+    return supervised_views(size)
+
+
+def pirl_views(size: int = 224) -> Recipe:
+    """The image and the puzzle of PIRL's code (facebookresearch/vissl, pirl_jigsaw_4node_resnet50.yaml).
+
+    At 224 px the puzzle is a crop of 255 px in cells of 85, with pieces of 64 that move by 0 .. 20; at other sizes in
+    proportion.
+    """
+    cell = round(size * 85 / 224)
+    piece = min(round(cell * 64 / 85), cell - 1)
+    jitter = (0.4, 0.4, 0.4, 0.2)
+    image = View(size, interpolation="bilinear", jitter=jitter, jitter_probability=1.0, photometric=0.66)
+    cut = dataclasses.replace(image, size=3 * cell, scale=(0.6, 1.0), grid=3, piece=piece, shift=cell - piece - 1)
+    return (image, cut)
+
+
 def supervised_views(size: int = 224) -> Recipe:
     """The one view of supervised training on ImageNet (pytorch/examples and torchvision): crop and flip."""
     return (View(size, interpolation="bilinear", jitter_probability=0.0, grayscale=0.0),)
