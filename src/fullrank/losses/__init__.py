@@ -6,9 +6,27 @@ passes its own rows, equally many, and the averaged gradient is that of one proc
 """
 
 from fullrank.losses.barlow_twins import barlow_twins
+from fullrank.losses.contrastive import directclr, info_nce, nnclr, nt_xent, nt_xent_predicted
 from fullrank.losses.cosine import byol, simsiam
 from fullrank.losses.cpc import cpc
+from fullrank.losses.nce import nce, nce_log_partition
 from fullrank.losses.obow import obow
 from fullrank.losses.vicreg import variance_covariance, vicreg, vicreg_predicted
 
-__all__ = ["barlow_twins", "byol", "cpc", "obow", "simsiam", "variance_covariance", "vicreg", "vicreg_predicted"]
+__all__ = [
+    "barlow_twins",
+    "byol",
+    "cpc",
+    "directclr",
+    "info_nce",
+    "nce",
+    "nce_log_partition",
+    "nnclr",
+    "nt_xent",
+    "nt_xent_predicted",
+    "obow",
+    "simsiam",
+    "variance_covariance",
+    "vicreg",
+    "vicreg_predicted",
+]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from fullrank.networks import Branch, Siamese, Switches
+from fullrank.networks import Branch, Puzzle, Siamese, Switches
 from fullrank.registry import Registry
 from fullrank.schedules import Progress, Schedule
 from fullrank.views import Recipe
@@ -128,12 +128,14 @@ class Method(nn.Module):
     switches: ClassVar[Switches] = Switches()
     # The standard deviation that the loss asks of every dimension of Z, where its scale means something.
     target_std: ClassVar[float | None] = None
+    # Whether it remembers every sample by its position in the set, which a stream does not tell.
+    remembers_samples: ClassVar[bool] = False
     # Why several small passes are not one step of this method: empty where they are.
     no_accumulation: ClassVar[str] = "its loss compares the samples of a batch with each other"
     # Why the views cannot go through two different networks: empty where they can.
     one_network: ClassVar[str] = "its two sides are one network by definition"
 
-    def __init__(self, network: Branch | Siamese) -> None:
+    def __init__(self, network: Branch | Puzzle | Siamese) -> None:
         super().__init__()
         self.network = network
 
@@ -164,4 +166,4 @@ class Method(nn.Module):
 
     def compilable(self) -> list[nn.Module]:
         """The parts that torch.compile takes: without state of their own, fed with batches of one size."""
-        return [module for module in self.modules() if isinstance(module, Branch)]
+        return [module for module in self.modules() if isinstance(module, Branch | Puzzle)]

@@ -6,6 +6,8 @@ process keeps the same memory, which is that of one process with the joint batch
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -14,8 +16,8 @@ from fullrank import distributed
 
 
 def unit(rows: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape d"]:
-    """Rows over their norms, which are taken to be at least 1e-12."""
-    return nn.functional.normalize(rows, dim=-1)
+    """Rows over their norms, which are taken to be at least 1e-12, in float32 or better."""
+    return nn.functional.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)
 
 
 class Queue(nn.Module):
@@ -40,6 +42,12 @@ class Queue(nn.Module):
         return int(self.written) == len(self.rows)
 
     @torch.no_grad()
+    def nearest(self, rows: Float[Tensor, "b d"]) -> Int[Tensor, " b"]:
+        """The place in the queue, whose rows have length 1, that is most similar to each row."""
+        with torch.autocast(rows.device.type, enabled=False):
+            return (unit(rows) @ self.rows.T).argmax(1)
+
+    @torch.no_grad()
     def push(self, rows: Float[Tensor, "b d"]) -> None:
         """Write the rows of all processes over the oldest ones; only the last `length` of them where there are more."""
         everyone = distributed.gather_rows(rows.detach())
@@ -52,13 +60,18 @@ class Queue(nn.Module):
 
 
 class Bank(nn.Module):
-    """One row for every sample of the set: a moving average of its embeddings, of length 1."""
+    """One row for every sample of the set: a moving average of its embeddings, of length 1.
+
+    The rows start uniform in a cube, which gives them length 1 on average, and are then scaled to it unless
+    `scaled_start` is false, as in CMC.
+    """
 
     rows: Tensor
 
-    def __init__(self, samples: int, width: int) -> None:
+    def __init__(self, samples: int, width: int, *, scaled_start: bool = True) -> None:
         super().__init__()
-        self.register_buffer("rows", unit(torch.randn(samples, width)))
+        rows = (2 * torch.rand(samples, width) - 1) * math.sqrt(3 / width)
+        self.register_buffer("rows", unit(rows) if scaled_start else rows)
 
     def draw(self, index: Int[Tensor, " b"], negatives: int) -> Int[Tensor, "b k"]:
         """Row numbers for each sample: its own, then `negatives` of all rows, with replacement.

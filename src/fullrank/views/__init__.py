@@ -3,7 +3,19 @@
 from fullrank.views.augment import Augment
 from fullrank.views.crop import RandomCrops
 from fullrank.views.patches import cpcv2_views, obow_views
-from fullrank.views.recipe import Recipe, View, byol_views, moco_v2_views, vicreg_paper_views, vicreg_views
+from fullrank.views.recipe import (
+    Recipe,
+    View,
+    byol_views,
+    cmc_views,
+    moco_v1_views,
+    moco_v2_views,
+    pirl_views,
+    simclr_views,
+    supervised_views,
+    vicreg_paper_views,
+    vicreg_views,
+)
 
 __all__ = [
     "Augment",
@@ -11,9 +23,14 @@ __all__ = [
     "Recipe",
     "View",
     "byol_views",
+    "cmc_views",
     "cpcv2_views",
+    "moco_v1_views",
     "moco_v2_views",
     "obow_views",
+    "pirl_views",
+    "simclr_views",
+    "supervised_views",
     "vicreg_paper_views",
     "vicreg_views",
 ]

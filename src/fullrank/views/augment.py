@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from fullrank.views.colour import UNCHANGED, Jitter, Stored
 from fullrank.views.crop import FULL_SCALE, check_depth, draw_boxes, resized_crop
 from fullrank.views.filters import GaussianBlur, solarize
 from fullrank.views.puzzle import cut, draw_corners
+from fullrank.views.rand_augment import Chain, Operations, draw_operations, draw_photometric
 from fullrank.views.recipe import Recipe, View
 from fullrank.views.subset import change_where
 
@@ -33,6 +34,7 @@ class Draws:
     blur: list[bool]
     sigma: Float[Tensor, " n"]
     solarize: list[bool]
+    operations: Chain  # between blur and solarize; grayscale is the last of them, where there are any
     channel: Float[Tensor, " n"]  # where among the channels the one is that is kept, in [0, 1); -1 for all
 
     def of(self, part: slice) -> Draws:
@@ -45,7 +47,7 @@ def draw(view: View, n: int) -> Draws:
     strength, unchanged = torch.tensor(view.jitter), torch.tensor(UNCHANGED)
     low = (unchanged - strength).clamp_min(torch.tensor([0.0, 0.0, 0.0, -0.5]))
     factors = low + torch.rand(n, 4) * (unchanged + strength - low)
-    return Draws(
+    drawn = Draws(
         flip=(torch.rand(n) < view.flip).tolist(),
         order=torch.rand(n, 4).argsort(1),
         factors=torch.where(torch.rand(n, 1) < view.jitter_probability, factors, unchanged),
@@ -53,8 +55,13 @@ def draw(view: View, n: int) -> Draws:
         blur=(torch.rand(n) < view.blur).tolist(),
         sigma=torch.empty(n).uniform_(*view.blur_sigma),
         solarize=(torch.rand(n) < view.solarize).tolist(),
+        operations=draw_photometric(view.photometric, n) if view.photometric else draw_operations(view.rand_augment, n),
         channel=draw_channel(view.single_channel, n),
     )
+    if view.grayscale_first or not (view.photometric or view.rand_augment):
+        return drawn
+    grey_last = drawn.operations.then("Color", 0.0, drawn.grayscale)
+    return replace(drawn, operations=grey_last, grayscale=torch.zeros_like(drawn.grayscale))
 
 
 def draw_channel(probability: float, n: int) -> Float[Tensor, " n"]:
@@ -67,10 +74,12 @@ def draw_channel(probability: float, n: int) -> Float[Tensor, " n"]:
 class Changes:
     """One view's draws for a batch, ready to be applied to parts of it."""
 
-    def __init__(self, view: View, draws: Draws, channels: int, size: int, device: torch.device) -> None:
+    def __init__(self, view: View, draws: Draws, fill: Float[Tensor, " c"], size: int, device: torch.device) -> None:
         self.view, self.draws, self.size, self.device = view, draws, size, device
-        self.jitter = Jitter(draws.order, draws.factors, draws.grayscale, channels, device)
+        first, channels = view.grayscale_first, len(fill)
+        self.jitter = Jitter(draws.order, draws.factors, draws.grayscale, channels, device, grayscale_first=first)
         self.blur = GaussianBlur(draws.sigma[draws.blur], view.blur_kernel, size, channels, device)
+        self.operations = Operations(draws.operations, fill)
 
     def flip(self, crops: Shaped[Tensor, "m c s s"], part: slice) -> Float[Tensor, "m c s s"]:
         """Crops of any type, flipped where drawn, as float32."""
@@ -88,16 +97,16 @@ class Changes:
         return crops.clamp_(0, FULL_SCALE.get(images.dtype, 1))
 
     def recolour(self, crops: Float[Tensor, "m c s s"], part: slice, scale: float) -> Stored:
-        """Jitter, grayscale, blur and solarize crops whose values times `scale` are in [0, 1]; uses them up."""
+        """Jitter, blur, ... crops whose values times `scale` are in [0, 1]; uses them up."""
         start = torch.full((len(crops), 1, 1, 1), scale, device=self.device)
         x, factor, offset = self.jitter(Stored(crops, start, torch.zeros_like(start)), part)
         before = sum(self.draws.blur[: part.start])
         x = change_where(x, part, self.draws.blur, lambda some, _: self.blur(some, slice(before, before + len(some))))
-        if any(self.draws.solarize[part]):
-            x, solarized = x.mul_(factor).add_(offset), self.draws.solarize
-            x = change_where(x, part, solarized, lambda some, _: solarize(some, self.view.solarize_threshold))
-            factor, offset = torch.ones_like(factor), torch.zeros_like(offset)
-        return Stored(x, factor, offset)
+        if not (self.operations.turns or any(self.draws.solarize[part])):
+            return Stored(x, factor, offset)
+        x = self.operations(x.mul_(factor).add_(offset).clamp_(0, 1), part)
+        x = change_where(x, part, self.draws.solarize, lambda some, _: solarize(some, self.view.solarize_threshold))
+        return Stored(x, torch.ones_like(factor), torch.zeros_like(offset))
 
     def drop(self, x: Float[Tensor, "m c s s"], part: slice) -> None:
         """Set the channels that are not kept to 0, the mean of normalised ones, in place."""
@@ -190,8 +199,9 @@ class Augment(nn.Module):
         """The same before it is cut."""
         n, c, *sides = images.shape
         size = view.size if boxes is not None else sides[0]
-        changes = Changes(view, draw(view, n * self.share[1]).of(self._part(n)), c, size, images.device)
-        output, mean, std = _uninitialised((n, c, size, size), images.device), self.mean, self.std
+        mean, std = self.mean, self.std
+        changes = Changes(view, draw(view, n * self.share[1]).of(self._part(n)), mean.flatten(), size, images.device)
+        output = _uninitialised((n, c, size, size), images.device)
         with torch.autocast(images.device.type, enabled=False):
             for part in _parts(images, max(size, *sides)):
                 if boxes is None:

@@ -27,6 +27,7 @@ class View:
             of -s .. s turns, s <= 0.5), applied in random order as torchvision's ColorJitter does.
         jitter_probability: probability of the jitter.
         grayscale: probability of grayscale.
+        grayscale_first: whether grayscale comes before the jitter, as in MoCo v1, not after it.
         blur: probability of the Gaussian blur.
         blur_sigma: range of its standard deviation, in pixels of the view.
         blur_kernel: its taps, an odd number. 23 reach 5.5 times the largest default sigma, so nothing of
@@ -35,8 +36,12 @@ class View:
         solarize_threshold: in (0, 1]; the default is 128 of 255.
         single_channel: probability that one channel, drawn at random, is kept and the others are their means.
         count: how many views of this kind (multi-crop: six small ones, say).
-        grid: squares a side that the view is cut into: a puzzle of grid * grid pieces. Their places
-            are spread evenly, so that squares of more than a cell overlap.
+        rand_augment: how many operations of RandAugment come between blur and grayscale, each with probability 0.5 and
+            at full strength (`rand_augment.draw_operations`).
+        photometric: probability of posterize, sharpness, solarize and autocontrast one after the other in their place
+            (`rand_augment.draw_photometric`).
+        grid: squares a side that the view is cut into: a puzzle of grid * grid pieces. Their places are spread evenly,
+            so that squares of more than a cell overlap.
         piece: pixels a side of a piece.
         shift: pixels by which each piece moves at random from its place, at most, down and to the right.
         pieces: how many of them are kept, drawn at random; 0 for all.
@@ -61,17 +66,20 @@ class View:
     blur_kernel: int = 23
     solarize: float = 0.0
     solarize_threshold: float = 128 / 255
-    single_channel: float = 0.0
     count: int = 1
     grid: int = 1
     piece: int = 0
-    shift: int = 0
     pieces: int = 0
     apart: bool = True
+    grayscale_first: bool = False
+    shift: int = 0
+    rand_augment: int = 0
+    photometric: float = 0.0
+    single_channel: float = 0.0
     shuffle: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize", "single_channel"):
+        for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize", "photometric", "single_channel"):
             self._require(name, 0 <= getattr(self, name) <= 1, "a probability in 0 .. 1")
         for name in ("scale", "ratio", "blur_sigma"):
             low, high = getattr(self, name)
@@ -79,6 +87,8 @@ class View:
         self._require("scale", self.scale[1] <= 1, "a share of the area, at most 1")
         self._require("size", self.size >= 1, "at least 1 pixel")
         self._require("count", self.count >= 1, "at least 1")
+        self._require("rand_augment", self.rand_augment >= 0, "at least 0 operations")
+        self._require("photometric", not (self.rand_augment and self.photometric), "0 beside rand_augment")
         self._require("grid", self.grid >= 1, "at least 1 square a side")
         self._require("shift", self.shift >= 0, "at least 0 pixels")
         fits = self.grid == 1 or 1 <= self.piece <= self.size - self.shift
@@ -150,6 +160,48 @@ def byol_views(size: int = 224) -> Recipe:
     return tuple(dataclasses.replace(view, solarize_threshold=0.5) for view in vicreg_views(size))
 
 
+def simclr_views(size: int = 224) -> Recipe:
+    """The two equal views of SimCLR's code (google-research/simclr, data_util.py) at colour strength 1.
+
+    Of the two colour jitters in the code this is the second, which multiplies the brightness. The code takes each
+    channel's own mean for the contrast, blurs with a border of zeros, and shows the network values in [0, 1]; here
+    contrast and border are torchvision's, and views are normalised as for all methods.
+    """
+    jitter = (0.8, 0.8, 0.8, 0.2)
+    return (View(size, jitter=jitter, blur=0.5, blur_kernel=2 * (size // 20) + 1),) * 2
+
+
+def moco_v1_views(size: int = 224) -> Recipe:
+    """The two equal views of MoCo v1's code (facebookresearch/moco, main_moco.py): grayscale first, jitter always."""
+    jitter = (0.4, 0.4, 0.4, 0.4)
+    view = View(size, (0.2, 1.0), interpolation="bilinear", jitter=jitter, jitter_probability=1.0, grayscale_first=True)
+    return (view, view)
+
+
 def moco_v2_views(size: int = 224) -> Recipe:
     """The two equal views of MoCo v2's code (facebookresearch/moco, main_moco.py --aug-plus), also SimSiam's."""
     return (View(size, (0.2, 1.0), interpolation="bilinear", jitter=(0.4, 0.4, 0.4, 0.1), blur=0.5),) * 2
+
+
+def cmc_views(size: int = 224) -> Recipe:
+    """The one view of CMC's code (HobbitLong/CMC, train_CMC.py) for ResNets: crop and flip; AlexNet crops 0.2 .. 1."""
+    return supervised_views(size)
+
+
+def pirl_views(size: int = 224) -> Recipe:
+    """The image and the puzzle of PIRL's code (facebookresearch/vissl, pirl_jigsaw_4node_resnet50.yaml).
+
+    At 224 px the puzzle is a crop of 255 px in cells of 85, with pieces of 64 that move by 0 .. 20; at other sizes in
+    proportion.
+    """
+    cell = round(size * 85 / 224)
+    piece = min(round(cell * 64 / 85), cell - 1)
+    jitter = (0.4, 0.4, 0.4, 0.2)
+    image = View(size, interpolation="bilinear", jitter=jitter, jitter_probability=1.0, photometric=0.66)
+    cut = dataclasses.replace(image, size=3 * cell, scale=(0.6, 1.0), grid=3, piece=piece, shift=cell - piece - 1)
+    return (image, cut)
+
+
+def supervised_views(size: int = 224) -> Recipe:
+    """The one view of supervised training on ImageNet (pytorch/examples and torchvision): crop and flip."""
+    return (View(size, interpolation="bilinear", jitter_probability=0.0, grayscale=0.0),)
