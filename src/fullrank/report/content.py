@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from fullrank.errors import InputError
 
@@ -37,6 +38,25 @@ class Branch:
     untrained_spectrum: np.ndarray | None = None
     deviations: np.ndarray | None = None  # (d,) standard deviation of each dimension
     correlation: np.ndarray | None = None  # (k, k), k <= 128
+
+    @property
+    def colour(self) -> str:
+        """Its style: Y and Z have their own, vectors from anywhere share one."""
+        return self.name if self.name in ("Y", "Z") else "vectors"
+
+    @property
+    def possible_rank(self) -> int:
+        """The largest rank that the vectors can have, 0 when unknown."""
+        stated = self.measures.get("possible_rank", self.measures.get("d", float("nan")))
+        if np.isfinite(stated):
+            return int(stated)
+        return 0 if self.spectrum is None else len(self.spectrum)
+
+    @property
+    def rank(self) -> float | None:
+        """The effective rank, but not after a complete collapse: centring makes a full one of what noise is left."""
+        rank = self.measures.get("effective_rank", float("nan"))
+        return rank if np.isfinite(rank) and self.verdict != "complete collapse" else None
 
 
 @dataclass(frozen=True)
@@ -155,11 +175,10 @@ def creation_arguments(weights: Path) -> dict[str, Any]:
     """What the weights file says about how timm builds its network, {} when there is no such file."""
     if not weights.exists():
         return {}
-    with weights.open("rb") as file:
-        header = file.read(int.from_bytes(file.read(8), "little"))
     try:
-        record = json.loads(header).get("__metadata__", {}).get("fullrank", "{}")
-    except ValueError as error:
+        with safe_open(weights, "numpy") as file:
+            record = (file.metadata() or {}).get("fullrank", "{}")
+    except SafetensorError as error:
         raise InputError(f"'{weights}' is no safetensors file ({error}): run the training again") from error
     return json.loads(record).get("creation", {})
 

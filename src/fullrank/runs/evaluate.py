@@ -18,8 +18,8 @@ from fullrank.errors import InputError
 from fullrank.evaluation import protocol as protocols
 from fullrank.evaluation.features import Pictures, choose_device, embed_pictures
 from fullrank.evaluation.splits import Part, labelled_parts
-from fullrank.files import write_text
-from fullrank.runs.folder import Run, plain
+from fullrank.files import plain, write_text
+from fullrank.runs.folder import Run
 from fullrank.terminal import log_console
 
 # Every picture is used unless the set is larger than this.
