@@ -97,8 +97,6 @@ def read_tensor(source: Source, pixels: Pixels, index: int) -> Tensor:
     image = source.read(index)
     try:
         return pixels.to_tensor(image)
-    except UnreadableImage:
-        raise
     except InputError as error:
         raise UnreadableImage(source.names[index], str(error)) from error
 

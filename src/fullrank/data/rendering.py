@@ -10,15 +10,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
-FIGURES = ("disc", "ring", "square", "triangle", "cross", "star", "bar", "crescent")
 TEXTURES = ("plain", "stripes", "checks", "ripples")
 MOST_FIGURES = 9  # in one picture
 CANDIDATES = 8  # places tried for a figure; the one with most room is taken
 COVERED = 0.5  # share of the picture that figures may cover
 RADIUS = (0.13, 0.19)  # of a figure, in picture widths
+TEXTURE_CONTRAST = 0.05
 TAU = 2 * np.pi
 
 Array = np.ndarray
+Outline = Callable[[Array, Array], Array]
+
+
+def _box(x: Array, y: Array, width: float, height: float) -> Array:
+    return np.maximum(np.abs(x) - width, np.abs(y) - height)
+
+
+def _star(x: Array, y: Array) -> Array:
+    fifth = TAU / 5
+    angle = np.abs((np.arctan2(x, y) + fifth / 2) % fifth - fifth / 2)
+    radius = np.hypot(x, y)
+    px, py = radius * np.sin(angle), radius * np.cos(angle)
+    edge_x, edge_y = 0.45 * np.sin(fifth / 2), 0.45 * np.cos(fifth / 2) - 1.08  # from a tip to a notch
+    return (-px * edge_y + (py - 1.08) * edge_x) / np.hypot(edge_x, edge_y)
+
+
+# Signed distances (about) from the edge of a figure of radius 1, negative inside.
+OUTLINES: dict[str, Outline] = {
+    "disc": lambda x, y: np.hypot(x, y) - 0.9,
+    "ring": lambda x, y: np.abs(np.hypot(x, y) - 0.72) - 0.24,
+    "square": lambda x, y: _box(x, y, 0.78, 0.78),
+    "triangle": lambda x, y: np.maximum(np.abs(x) * 0.8660254 + y * 0.5, -y) - 0.55,
+    "cross": lambda x, y: np.minimum(_box(x, y, 1, 0.3), _box(x, y, 0.3, 1)),
+    "star": _star,
+    "bar": lambda x, y: _box(x, y, 1.05, 0.3),
+    "crescent": lambda x, y: np.maximum(np.hypot(x, y) - 1, 0.78 - np.hypot(x - 0.55, y)),
+}
+FIGURES = tuple(OUTLINES)
 
 
 class Draws:
@@ -130,11 +158,11 @@ def render(scenes: Scenes, size: int) -> tuple[Array, Array]:
     x, y = grid[None, None, :], grid[None, :, None]
     images = _background(scenes, x, y)
     masks = np.zeros(images.shape[:3], np.uint8)
-    for kind in range(len(FIGURES)):
+    for kind, outline in enumerate(OUTLINES.values()):
         for k in range(MOST_FIGURES):
             which = np.flatnonzero((scenes.shape == kind) & scenes.present[:, k])
             if len(which):
-                _paint(images, masks, scenes, which, kind, k)
+                _paint(images, masks, scenes, which, outline, k)
     towards = _planes(np.cos(scenes.light)) * (x - 0.5) + _planes(np.sin(scenes.light)) * (y - 0.5)
     images *= (1 + _planes(scenes.light_strength) * towards)[..., None]
     return (np.clip(images, 0, 1) * 255 + 0.5).astype(np.uint8), masks
@@ -170,10 +198,7 @@ def _background(scenes: Scenes, x: Array, y: Array) -> Array:
     return _colour(hue, _planes(scenes.saturation[:, 1]) + 0 * hue, lightness)
 
 
-TEXTURE_CONTRAST = 0.05
-
-
-def _paint(images: Array, masks: Array, scenes: Scenes, which: Array, kind: int, k: int) -> None:
+def _paint(images: Array, masks: Array, scenes: Scenes, which: Array, outline: Outline, k: int) -> None:
     """Put figure k of the pictures `which` on them, with soft edges of one pixel."""
     size = images.shape[1]
     centre, radius = scenes.centre[which, k] * size, scenes.radius[which, k] * size
@@ -183,7 +208,7 @@ def _paint(images: Array, masks: Array, scenes: Scenes, which: Array, kind: int,
     dx = ((columns + 0.5 - centre[:, :1]) / radius[:, None])[:, None, :]
     dy = ((rows + 0.5 - centre[:, 1:]) / radius[:, None])[:, :, None]
     cos, sin = _planes(np.cos(scenes.rotation[which, k])), _planes(np.sin(scenes.rotation[which, k]))
-    inside = _OUTLINES[kind](dx * cos + dy * sin, dy * cos - dx * sin) * _planes(radius)
+    inside = outline(dx * cos + dy * sin, dy * cos - dx * sin) * _planes(radius)
     cover = np.clip(0.5 - inside, 0, 1)
     cover *= ((columns >= 0) & (columns < size))[:, None, :] & ((rows >= 0) & (rows < size))[:, :, None]
     picture, row, column = np.nonzero(cover > 0)
@@ -192,49 +217,3 @@ def _paint(images: Array, masks: Array, scenes: Scenes, which: Array, kind: int,
     colour = _colour(scenes.tint[which, k], scenes.saturation[which, 0], scenes.lightness[which, 0])[picture]
     images[at] += amount[:, None] * (colour - images[at])
     masks[tuple(index[amount > 0.5] for index in at)] = k + 1
-
-
-# Outlines: signed distances (about) from the edge of a figure of radius 1, negative inside.
-
-
-def _disc(x: Array, y: Array) -> Array:
-    return np.hypot(x, y) - 0.9
-
-
-def _ring(x: Array, y: Array) -> Array:
-    return np.abs(np.hypot(x, y) - 0.72) - 0.24
-
-
-def _square(x: Array, y: Array) -> Array:
-    return np.maximum(np.abs(x), np.abs(y)) - 0.78
-
-
-def _triangle(x: Array, y: Array) -> Array:
-    return np.maximum(np.abs(x) * 0.8660254 + y * 0.5, -y) - 0.55
-
-
-def _cross(x: Array, y: Array) -> Array:
-    a, b = np.abs(x), np.abs(y)
-    return np.minimum(np.maximum(a - 1, b - 0.3), np.maximum(b - 1, a - 0.3))
-
-
-def _star(x: Array, y: Array) -> Array:
-    fifth = TAU / 5
-    angle = np.abs((np.arctan2(x, y) + fifth / 2) % fifth - fifth / 2)
-    radius = np.hypot(x, y)
-    px, py = radius * np.sin(angle), radius * np.cos(angle)
-    edge_x, edge_y = 0.45 * np.sin(fifth / 2), 0.45 * np.cos(fifth / 2) - 1.08  # from a tip to a notch
-    return (-px * edge_y + (py - 1.08) * edge_x) / np.hypot(edge_x, edge_y)
-
-
-def _bar(x: Array, y: Array) -> Array:
-    return np.maximum(np.abs(x) - 1.05, np.abs(y) - 0.3)
-
-
-def _crescent(x: Array, y: Array) -> Array:
-    return np.maximum(np.hypot(x, y) - 1, 0.78 - np.hypot(x - 0.55, y))
-
-
-_OUTLINES: tuple[Callable[[Array, Array], Array], ...] = (
-    _disc, _ring, _square, _triangle, _cross, _star, _bar, _crescent,
-)  # fmt: skip
