@@ -6,7 +6,6 @@ Every random number is a hash of (picture, purpose), so a picture never depends 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -73,62 +72,34 @@ def _scramble(bits: Array) -> Array:
     return bits ^ (bits >> np.uint64(31))
 
 
-@dataclass(frozen=True)
 class Scenes:
-    """What n pictures show. Lengths are in picture widths, angles in radians, hues in turns."""
+    """What the n pictures with these keys, uint64 (n,), show.
 
-    shape: Array  # (n,) number of a figure: all figures of a picture are of one kind
-    texture: Array  # (n,) number of a background texture
-    hue: Array  # (n,) of the figures
-    background_hue: Array  # (n,)
-    drift: Array  # (n,) of the background hue across the picture
-    saturation: Array  # (n, 2) figures, background
-    lightness: Array  # (n, 2) figures, background: either may be the brighter one
-    frequency: Array  # (n,) of the texture
-    direction: Array  # (n,) of the texture
-    phase: Array  # (n, 2) of the texture
-    light: Array  # (n,) direction that the light comes from
-    light_strength: Array  # (n,)
-    centre: Array  # (n, figures, 2); the first figure is the largest
-    radius: Array  # (n, figures)
-    rotation: Array  # (n, figures)
-    tint: Array  # (n, figures) hue of each figure
-    present: Array  # (n, figures)
+    Lengths are in picture widths, angles in radians, hues in turns; all are drawn in this order.
+    """
 
-    @property
-    def size(self) -> Array:
-        """(n,) radius of the first figure."""
-        return self.radius[:, 0]
-
-
-def draw_scenes(keys: Array) -> Scenes:
-    """The scenes of pictures with these keys, uint64 (n,)."""
-    draw = Draws(keys)
-    hue, size = draw(), draw(low=RADIUS[0], high=RADIUS[1])
-    middle, contrast = draw(low=0.42, high=0.58), draw(low=0.3, high=0.5)
-    contrast = np.where(draw() < 0.5, -contrast, contrast)
-    first = np.arange(MOST_FIGURES) == 0
-    radius = size[:, None] * np.where(first, 1.2, draw(MOST_FIGURES, low=0.8, high=1.1))
-    centre, present = _scatter(draw, size, radius)
-    return Scenes(
-        shape=_choice(draw(), len(FIGURES)),
-        texture=_choice(draw(), len(TEXTURES)),
-        hue=hue,
-        background_hue=(hue + draw(low=0.2, high=0.8)) % 1,
-        drift=draw(low=-0.15, high=0.15),
-        saturation=np.stack([draw(low=0.12, high=0.3), draw(low=0.04, high=0.2)], axis=1),
-        lightness=np.stack([middle + contrast / 2, middle - contrast / 2], axis=1),
-        frequency=draw(low=2.5, high=6.0),
-        direction=draw(high=TAU),
-        phase=draw(2),
-        light=draw(high=TAU),
-        light_strength=draw(low=0.1, high=0.5),
-        centre=centre,
-        radius=radius,
-        rotation=draw(MOST_FIGURES, high=TAU),
-        tint=hue[:, None] + np.where(first, 0, draw(MOST_FIGURES, low=-0.06, high=0.06)),
-        present=present,
-    )
+    def __init__(self, keys: Array) -> None:
+        draw = Draws(keys)
+        first = np.arange(MOST_FIGURES) == 0
+        self.hue, size = draw(), draw(low=RADIUS[0], high=RADIUS[1])  # (n,) of the figures
+        middle, contrast = draw(low=0.42, high=0.58), draw(low=0.3, high=0.5)
+        contrast = np.where(draw() < 0.5, -contrast, contrast)  # figures or background may be the brighter ones
+        self.lightness = np.stack([middle + contrast / 2, middle - contrast / 2], axis=1)  # (n, 2) figures, background
+        self.radius = size[:, None] * np.where(first, 1.2, draw(MOST_FIGURES, low=0.8, high=1.1))  # (n, figures)
+        self.size = self.radius[:, 0]  # (n,) of the first figure, which is the largest
+        self.centre, self.present = _scatter(draw, size, self.radius)  # (n, figures, 2) and (n, figures)
+        self.shape = _choice(draw(), len(FIGURES))  # (n,) number of a figure: all in a picture are of one kind
+        self.texture = _choice(draw(), len(TEXTURES))  # (n,) number of a background texture
+        self.background_hue = (self.hue + draw(low=0.2, high=0.8)) % 1  # (n,)
+        self.drift = draw(low=-0.15, high=0.15)  # (n,) of the background hue across the picture
+        self.saturation = np.stack([draw(low=0.12, high=0.3), draw(low=0.04, high=0.2)], axis=1)  # as lightness
+        self.frequency = draw(low=2.5, high=6.0)  # (n,) of the texture
+        self.direction = draw(high=TAU)  # (n,) of the texture
+        self.phase = draw(2)  # (n, 2) of the texture
+        self.light = draw(high=TAU)  # (n,) direction that the light comes from
+        self.light_strength = draw(low=0.1, high=0.5)  # (n,)
+        self.rotation = draw(MOST_FIGURES, high=TAU)  # (n, figures)
+        self.tint = self.hue[:, None] + np.where(first, 0, draw(MOST_FIGURES, low=-0.06, high=0.06))  # (n, figures)
 
 
 def _choice(uniform: Array, options: int) -> Array:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fullrank.data.rendering import FIGURES, TAU, TEXTURES, Scenes, draw_scenes, render
+from fullrank.data.rendering import FIGURES, TAU, TEXTURES, Scenes, render
 from fullrank.data.source import Source
 from fullrank.errors import InputError, unknown
 
@@ -59,10 +59,9 @@ class Shapes(Source):
         keys = np.arange(n, dtype=np.uint64)
         self._keys = keys + (np.uint64(list(SPLITS).index(split)) << np.uint64(40)) + (np.uint64(seed) << np.uint64(44))
         self.size = size
-        scenes = draw_scenes(self._keys)
-        factors = {name: value(scenes) for name, (_, value) in READINGS.items()}
-        super().__init__(f"shapes[{split}]", range(n), scenes.shape, FIGURES, factors, FACTORS)
-        self._scenes = scenes
+        self._scenes = Scenes(self._keys)
+        factors = {name: value(self._scenes) for name, (_, value) in READINGS.items()}
+        super().__init__(f"shapes[{split}]", range(n), self._scenes.shape, FIGURES, factors, FACTORS)
         self._all: np.ndarray | None = None
 
     def read(self, index: int) -> np.ndarray:
@@ -103,7 +102,7 @@ class Shapes(Source):
         return np.concatenate([self._rendered(slice(i, i + CHUNK))[0] for i in range(0, len(self), CHUNK)])
 
     def _rendered(self, part: slice) -> tuple[np.ndarray, np.ndarray]:
-        return render(draw_scenes(self._keys[part]), self.size)
+        return render(Scenes(self._keys[part]), self.size)
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the rendered pictures: a worker renders its own."""

@@ -144,18 +144,14 @@ class ReportData:
         """One verdict (`verdict`, `reason`, `remedy`, `measures`), or a table of them under `verdict`."""
         verdict = result.get("verdict") or {}
         verdicts = verdict if isinstance(verdict, Mapping) else {"vectors": result}
-        renamed = {prefixed(key): value for key, value in arrays.items()}
+        single = ("spectrum", "std", "correlation")  # of the vectors, when no branch is named
+        renamed = {f"vectors_{key}" if key in single else key: value for key, value in arrays.items()}
         return cls(
             name=str(result.get("name") or "vectors"),
             branches=branches(verdicts, renamed),
             summary={key: value for key, value in result.items() if key in ("data", "images", "versions", "hardware")},
             **pictures(renamed),
         )
-
-
-def prefixed(key: str) -> str:
-    """`spectrum` means the spectrum of the vectors when no branch is named."""
-    return f"vectors_{key}" if key in ("spectrum", "std", "correlation") else key
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -228,15 +224,15 @@ def branch(name: str, verdict: Mapping[str, Any], arrays: Arrays) -> Branch:
     return Branch(
         name,
         TITLES.get(name, name),
-        str(verdict.get("verdict") or ""),
-        str(verdict.get("reason") or ""),
-        str(verdict.get("remedy") or ""),
-        [str(remark) for remark in verdict.get("remarks") or []],
-        {str(key): number(value) for key, value in measures.items() if not isinstance(value, str)},
-        optional(arrays, f"{name}_spectrum", 1),
-        optional(arrays, f"untrained_{name}_spectrum", 1),
-        optional(arrays, f"{name}_std", 1),
-        None if correlation is None else correlation[:MOST_DIMENSIONS, :MOST_DIMENSIONS].astype(np.float64),
+        verdict=str(verdict.get("verdict") or ""),
+        reason=str(verdict.get("reason") or ""),
+        remedy=str(verdict.get("remedy") or ""),
+        remarks=[str(remark) for remark in verdict.get("remarks") or []],
+        measures={str(key): number(value) for key, value in measures.items() if not isinstance(value, str)},
+        spectrum=optional(arrays, f"{name}_spectrum", 1),
+        untrained_spectrum=optional(arrays, f"untrained_{name}_spectrum", 1),
+        deviations=optional(arrays, f"{name}_std", 1),
+        correlation=None if correlation is None else correlation[:MOST_DIMENSIONS, :MOST_DIMENSIONS].astype(np.float64),
     )
 
 
