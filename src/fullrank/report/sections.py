@@ -306,9 +306,9 @@ def cell(value: Any, column: str = "") -> str:
     if isinstance(value, int | float):
         return wording.percent(value) if column.startswith("top") else wording.plain(value)
     if isinstance(value, Mapping):
-        return listed([f"{key}: {cell(one)}" for key, one in value.items()], ", ")
+        return listed([f"{key}: {cell(one)}" for key, one in value.items()])
     if isinstance(value, list | tuple):
-        return listed([pair(one) if isinstance(one, list | tuple) else cell(one) for one in value], ", ")
+        return listed([pair(one) if isinstance(one, list | tuple) else cell(one) for one in value])
     return str(value)
 
 
@@ -317,10 +317,10 @@ def pair(values: Sequence[Any]) -> str:
     return (": " if any(isinstance(one, str) for one in values) else " × ").join(map(cell, values))
 
 
-def listed(texts: Sequence[str], mark: str) -> str:
+def listed(texts: Sequence[str]) -> str:
     """The first eight, and how many more."""
-    more = f"{mark}and {len(texts) - 8} more" if len(texts) > 8 else ""
-    return mark.join(texts[:8]) + more or "none"
+    more = [f"and {len(texts) - 8} more"] if len(texts) > 8 else []
+    return ", ".join([*texts[:8], *more]) or "none"
 
 
 def settings(data: ReportData) -> dict[str, Any] | None:
