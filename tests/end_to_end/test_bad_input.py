@@ -49,7 +49,10 @@ def refused(command, *arguments, words):
         (["--split", "tset"], "did you mean 'test'?"),
         (["--precision", "17"], "precision"),
         (["--epochs", "0"], "above 0"),
-        (["--optimizer", "adam"], "'adamw'"),
+        (["--optimizer", "adamm"], "'adam'"),
+        (["--regularize.variances", "25"], "variance"),
+        (["--regularize.variance", "-1"], "0 or more"),
+        (["--accumulate", "2"], "cannot accumulate"),
         (["--views", "[{'szie': 3}]"], "did you mean 'size'?"),
     ],
 )
