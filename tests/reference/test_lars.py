@@ -98,3 +98,56 @@ def test_mae(precision: str, fixture_file, check_steps) -> None:
         return {f"out_{key}": parameter for key, parameter in held.items()}
 
     check_steps(name, file, map(step_by, range(p["S"])))
+
+
+def test_simclr(precision: str, fixture_file, check_steps) -> None:
+    """The learning rate is inside the momentum. Their exclusions go by name, ours by rank: theirs are vectors here."""
+    name = "lars_simclr"
+    file = fixture_file(name)
+    p = file["params"]
+    assert p["classic_momentum"]
+    names = [key.removeprefix("in_p0_") for key in file if key.startswith("in_p0_")]
+    shapes = {key: file[f"in_p0_{key}"].shape for key in names}
+    excluded = {key for key in names if any(part in key for part in p["exclude"])}
+    assert {key for key in names if len(shapes[key]) == 1} <= excluded
+    held = {
+        key: nn.Parameter(value.detach().flatten()) if key in excluded else value
+        for key, value in parameters(file, names, precision).items()
+    }
+    options = {"momentum": p["momentum"], "weight_decay": p["wd"], "eta": p["eta"]}
+    optimizer = LARS(held.values(), lr=1.0, lr_in_momentum=True, **options)
+
+    def step_by(step: int, lr: float) -> dict[str, torch.Tensor]:
+        optimizer.param_groups[0]["lr"] = lr
+        for key, parameter in held.items():
+            parameter.grad = torch.tensor(file[f"in_g_{key}"][step], dtype=parameter.dtype).view_as(parameter)
+        optimizer.step()
+        buffers = {
+            f"out_v_{key}": optimizer.state[parameter]["momentum_buffer"].view(shapes[key])
+            for key, parameter in held.items()
+        }
+        return buffers | {f"out_p_{key}": parameter.view(shapes[key]) for key, parameter in held.items()}
+
+    check_steps(name, file, (step_by(step, lr) for step, lr in enumerate(p["lrs"])))
+
+
+def test_larc(precision: str, fixture_file, check_steps) -> None:
+    """SwAV's optimiser: the paper's ratio, vectors too; frozen prototypes have no gradient in the first step."""
+    name = "swav_larc"
+    file = fixture_file(name)
+    p = file["params"]
+    assert not p["clip"]
+    names = [key.removeprefix("in_grad_") for key in file if key.startswith("in_grad_")]
+    held = parameters(file, names, precision, prefix="in_")
+    options = {"momentum": p["momentum"], "weight_decay": p["wd"], "eta": p["trust_coefficient"]}
+    optimizer = LARS(held.values(), lr=1.0, sum_of_norms=True, decay_1d=True, adapt_1d=True, **options)
+
+    def step_by(step: int, lr: float) -> dict[str, torch.Tensor]:
+        optimizer.param_groups[0]["lr"] = lr
+        for key, parameter in held.items():
+            frozen = key == "P" and step == 0
+            parameter.grad = None if frozen else torch.tensor(file[f"in_grad_{key}"][step], dtype=parameter.dtype)
+        optimizer.step()
+        return {f"out_{key}": parameter for key, parameter in held.items()}
+
+    check_steps(name, file, (step_by(step, lr) for step, lr in enumerate(p["lr"])))

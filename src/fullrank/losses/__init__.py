@@ -6,7 +6,20 @@ passes its own rows, equally many, and the averaged gradient is that of one proc
 """
 
 from fullrank.losses.barlow_twins import barlow_twins
+from fullrank.losses.contrastive import directclr, info_nce, nnclr, nt_xent, nt_xent_predicted
 from fullrank.losses.cosine import byol, simsiam
 from fullrank.losses.vicreg import variance_covariance, vicreg, vicreg_predicted
 
-__all__ = ["barlow_twins", "byol", "simsiam", "variance_covariance", "vicreg", "vicreg_predicted"]
+__all__ = [
+    "barlow_twins",
+    "byol",
+    "directclr",
+    "info_nce",
+    "nnclr",
+    "nt_xent",
+    "nt_xent_predicted",
+    "simsiam",
+    "variance_covariance",
+    "vicreg",
+    "vicreg_predicted",
+]

@@ -38,8 +38,9 @@ class GlobalBatchNorm(_BatchNorm):
         self._track(mean.detach(), variance.detach(), count)
         scale = (variance + self.eps).rsqrt()
         if self.affine:
-            return centred * (scale * self.weight).view(shape) + self.bias.view(shape)
-        return centred * scale.view(shape)
+            scale = scale * self.weight
+        normalised = centred * scale.view(shape)
+        return normalised if self.bias is None else normalised + self.bias.view(shape)
 
     @torch.no_grad()
     def _track(self, mean: Tensor, variance: Tensor, count: int) -> None:

@@ -25,6 +25,18 @@ class UnitRows(nn.Module):
         return nn.functional.normalize(rows, dim=-1)
 
 
+class FirstEntries(nn.Module):
+    """The first entries of each row."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, rows: Float[Tensor, "n y"]) -> Float[Tensor, "n z"]:
+        """As many as there are to be."""
+        return rows[:, : self.count]
+
+
 def normalisation(kind: str, width: int) -> nn.Module:
     """The layer that `NORMALISATIONS` describes."""
     return {"std": nn.BatchNorm1d(width, affine=False), "l2": UnitRows(), "none": nn.Identity()}[kind]

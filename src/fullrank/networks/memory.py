@@ -14,8 +14,8 @@ from fullrank import distributed
 
 
 def unit(rows: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape d"]:
-    """Rows over their norms, which are taken to be at least 1e-12."""
-    return nn.functional.normalize(rows, dim=-1)
+    """Rows over their norms, which are taken to be at least 1e-12, in float32 or better."""
+    return nn.functional.normalize(rows.to(torch.promote_types(rows.dtype, torch.float32)), dim=-1)
 
 
 class Queue(nn.Module):
@@ -38,6 +38,12 @@ class Queue(nn.Module):
     def is_full(self) -> bool:
         """Whether every row of the start has been replaced."""
         return int(self.written) == len(self.rows)
+
+    @torch.no_grad()
+    def nearest(self, rows: Float[Tensor, "b d"]) -> Int[Tensor, " b"]:
+        """The place in the queue, whose rows have length 1, that is most similar to each row."""
+        with torch.autocast(rows.device.type, enabled=False):
+            return (unit(rows) @ self.rows.T).argmax(1)
 
     @torch.no_grad()
     def push(self, rows: Float[Tensor, "b d"]) -> None:

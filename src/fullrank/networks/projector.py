@@ -21,16 +21,17 @@ def mlp(
     norm: bool = True,
     output_norm: str = "none",
     activation: Callable[[], nn.Module] = lambda: nn.ReLU(inplace=True),
+    init_std: float | None = None,
 ) -> nn.Sequential:
     """Linear - BatchNorm - activation per hidden layer, then a Linear and, where asked for, one more BatchNorm.
 
     `widths` is (input, hidden, ..., output). Layers stand in the order of the authors' `nn.Sequential`, so parameter
     names ("0.weight", "1.weight", "3.weight", ...) equal those of their checkpoints. With `norm` false no layer is
-    normalised.
+    normalised. `init_std` draws the weights from a normal distribution in place of torch's default.
 
-    Where they come from: VICReg (output_bias=False), Barlow Twins (no bias), SimCLR (no bias, output_norm="scale"),
-    SimSiam (hidden_bias=False, output_norm="plain"; its last bias is frozen, since the norm cancels it), BYOL
-    (output_bias=False), MoCo v2 (norm=False).
+    Where they come from: VICReg (output_bias=False), Barlow Twins (no bias), SimCLR (no bias, output_norm="scale",
+    init_std=0.01), SimSiam (hidden_bias=False, output_norm="plain"; its last bias is frozen, since the norm cancels
+    it), BYOL (output_bias=False), MoCo v2 (norm=False), NNCLR (output_norm="affine").
 
     Raises:
         InputError: an output norm of another name.
@@ -47,6 +48,9 @@ def mlp(
         layers.append(_output_norm(widths[-1], output_norm))
         if output_bias and output_norm == "plain":
             layers[-2].bias.requires_grad_(False)  # type: ignore[union-attr]
+    for layer in layers:
+        if init_std is not None and isinstance(layer, nn.Linear):
+            nn.init.normal_(layer.weight, std=init_std)
     return nn.Sequential(*layers)
 
 

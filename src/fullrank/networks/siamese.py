@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -46,19 +47,25 @@ class Switches:
 
 @dataclass(frozen=True)
 class Head:
-    """The layers of a projector or predictor: widths as "8192-8192-8192", and what `mlp` takes."""
+    """The layers of a projector or predictor: widths as "8192-8192-8192", or none, and what `mlp` takes."""
 
     widths: str
     layers: Mapping[str, Any] = field(default_factory=dict)
 
     def build(self, width: int, *, norm: bool) -> nn.Sequential:
         """The layers for inputs of this width, with batch norm or without."""
+        if self.is_identity:
+            return nn.Sequential()
         return mlp([width, *parse_widths(self.widths)], **{"norm": norm} | dict(self.layers))
 
+    def output_width(self, width: int) -> int:
+        """Width of what comes out where inputs are `width` wide."""
+        return width if self.is_identity else parse_widths(self.widths)[-1]
+
     @property
-    def output_width(self) -> int:
-        """Width of what comes out."""
-        return parse_widths(self.widths)[-1]
+    def is_identity(self) -> bool:
+        """Whether there are no layers, and the output is the input."""
+        return self.widths in ("", "none")
 
 
 @dataclass
@@ -82,6 +89,8 @@ class Siamese(nn.Module):
         second: backbone of the second view where it goes through weights or an architecture of its own; it gets a
             projector of its own too.
         momentum_ramp: how the momentum goes from `switches.momentum` to 1 over the run.
+        joint_pass: whether the views that share a network go through it in one batch, so that its batch norm
+            statistics are those of all views; else each goes in a pass of its own, view 1 first.
 
     Raises:
         InputError: two networks together with a momentum encoder or a predictor, which follow or feed one.
@@ -96,23 +105,25 @@ class Siamese(nn.Module):
         predictor: Mapping[str, Any] | None = None,
         second: nn.Module | None = None,
         momentum_ramp: Ramp = cosine,
+        joint_pass: bool = False,
     ) -> None:
         super().__init__()
         if second is not None and (switches.momentum or switches.predictor):
             raise InputError("two separate branches cannot have a momentum encoder or a predictor: leave those out")
         self.switches = switches
         self.momentum_ramp = momentum_ramp
+        self.joint_pass = joint_pass
         self.branch = _branch(backbone, projector, switches)
         self.second = None if second is None else _branch(second, projector, switches)
         self.predictor: nn.Module | None = None
         if switches.predictor:
-            head = Head(switches.predictor, predictor or {})
-            if head.output_width != projector.output_width:
+            head, width = Head(switches.predictor, predictor or {}), projector.output_width(feature_width(backbone))
+            if head.output_width(width) != width:
                 raise InputError(
-                    f"predictor {switches.predictor} ends at {head.output_width}, the projector at "
-                    f"{projector.output_width}: give it the same last width"
+                    f"predictor {switches.predictor} ends at {head.output_width(width)}, the projector at {width}: "
+                    "give it the same last width"
                 )
-            self.predictor = head.build(projector.output_width, norm=switches.batch_norm)
+            self.predictor = head.build(width, norm=switches.batch_norm)
         self.target = Momentum(self.branch) if switches.momentum else None
 
     @property
@@ -125,15 +136,26 @@ class Siamese(nn.Module):
         return self.branch.embed(images)
 
     def forward(self, views: list[Tensor]) -> Sides:
-        """All views, each in a pass of its own: batch norm statistics are per view, view 1 first."""
-        branches = [self.branch, self.second or self.branch]
-        passes = [branches[min(position, 1)](view) for position, view in enumerate(views)]
+        """All views through their networks."""
+        if self.second:
+            passes = [self.branch(views[0]), *(self.second(view) for view in views[1:])]
+        else:
+            passes = self._each(self.branch, views)
         embeddings = [z for _, z in passes]
-        predictions = [self.predictor(z) for z in embeddings] if self.predictor else embeddings
-        targets = [self.target(view)[1] for view in views] if self.target else embeddings
+        predictions = self._each(self.predictor, embeddings) if self.predictor else embeddings
+        targets = [z for _, z in self._each(self.target, views)] if self.target else embeddings
         if self.switches.stop_gradient:
             targets = [target.detach() for target in targets]
         return Sides([y for y, _ in passes], embeddings, predictions, targets)
+
+    def _each(self, network: nn.Module, inputs: list[Tensor]) -> list[Any]:
+        """What the network gives for each input."""
+        if not self.joint_pass:
+            return [network(one) for one in inputs]
+        outputs = network(torch.cat(inputs))
+        if isinstance(outputs, Tensor):
+            return list(outputs.chunk(len(inputs)))
+        return list(zip(*(output.chunk(len(inputs)) for output in outputs), strict=True))
 
     def after_step(self, progress: Progress) -> None:
         """Move the momentum encoder towards the weights that the optimiser has just changed."""
@@ -144,7 +166,7 @@ class Siamese(nn.Module):
 def _branch(backbone: nn.Module, projector: Head, switches: Switches) -> Branch:
     width = feature_width(backbone)
     before = normalisation(switches.normalize_representation, width)
-    after = normalisation(switches.normalize_embedding, projector.output_width)
+    after = normalisation(switches.normalize_embedding, projector.output_width(width))
     head = projector.build(width, norm=switches.batch_norm)
     plain = all(isinstance(layer, nn.Identity) for layer in (before, after))
     return Branch(backbone, head if plain else nn.Sequential(before, *head, after))

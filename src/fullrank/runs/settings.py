@@ -98,13 +98,11 @@ def recipe_settings(recipe: str, method: str | None) -> dict[str, Any]:
     """
     layers = [load_recipe(name) for name in dict.fromkeys(("default", recipe))]
     chosen = method or next(layer["method"] for layer in reversed(layers) if "method" in layer)
+    backbone = methods.get(chosen).default_backbone
     settings: dict[str, Any] = {}
     for layer in layers:
         settings |= {key: value for key, value in layer.items() if key != "methods"}
-    kind = methods.get(chosen)
-    if kind.default_backbone:
-        settings["backbone"] = kind.default_backbone
-    for layer in layers:
+        settings |= {"backbone": backbone} if backbone else {}
         settings |= layer.get("methods", {}).get(chosen) or {}
     return settings | {"method": chosen}
 

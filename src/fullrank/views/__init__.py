@@ -2,7 +2,17 @@
 
 from fullrank.views.augment import Augment
 from fullrank.views.crop import RandomCrops
-from fullrank.views.recipe import Recipe, View, byol_views, moco_v2_views, vicreg_paper_views, vicreg_views
+from fullrank.views.recipe import (
+    Recipe,
+    View,
+    byol_views,
+    moco_v1_views,
+    moco_v2_views,
+    simclr_views,
+    supervised_views,
+    vicreg_paper_views,
+    vicreg_views,
+)
 
 __all__ = [
     "Augment",
@@ -10,7 +20,10 @@ __all__ = [
     "Recipe",
     "View",
     "byol_views",
+    "moco_v1_views",
     "moco_v2_views",
+    "simclr_views",
+    "supervised_views",
     "vicreg_paper_views",
     "vicreg_views",
 ]

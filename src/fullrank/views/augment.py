@@ -59,7 +59,8 @@ class Changes:
 
     def __init__(self, view: View, draws: Draws, channels: int, size: int, device: torch.device) -> None:
         self.view, self.draws, self.size, self.device = view, draws, size, device
-        self.jitter = Jitter(draws.order, draws.factors, draws.grayscale, channels, device)
+        first = view.grayscale_first
+        self.jitter = Jitter(draws.order, draws.factors, draws.grayscale, channels, device, grayscale_first=first)
         self.blur = GaussianBlur(draws.sigma[draws.blur], view.blur_kernel, size, channels, device)
 
     def flip(self, crops: Shaped[Tensor, "m c s s"], part: slice) -> Float[Tensor, "m c s s"]:

@@ -33,8 +33,8 @@ class Jitter:
 
     The first three are `factor * image + (1 - factor) * target` clipped to [0, 1], where the target is
     black, the mean grey level, or the grey level. Grey is the luma of three channels; for any other
-    number it is the mean of all, and neither saturation nor hue change anything. Grayscale at the end is
-    one turn more: saturation by a factor of 0.
+    number it is the mean of all, and neither saturation nor hue change anything. Grayscale, at the end or the
+    start, is one turn more: saturation by a factor of 0.
 
     An image is stored as `scale * x + offset`, with two numbers a sample, and hue, saturation and blur
     commute with that. So brightness and contrast change only the two numbers, and touch the pixels only
@@ -44,9 +44,10 @@ class Jitter:
         order: a permutation of BRIGHTNESS .. HUE for every sample, on the CPU.
         factors: for every sample the three factors and the shift of the hue in turns (-0.5 .. 0.5), on
             the CPU; `UNCHANGED` for a sample that is to stay as it is.
-        grayscale: which samples lose their colours in the end, on the CPU.
+        grayscale: which samples lose their colours, on the CPU.
         channels: of the images.
         device: where the images are.
+        grayscale_first: whether they do so before the others' turns, not after them.
     """
 
     def __init__(
@@ -56,9 +57,13 @@ class Jitter:
         grayscale: Bool[Tensor, " n"],
         channels: int,
         device: torch.device,
+        *,
+        grayscale_first: bool = False,
     ) -> None:
         kind = torch.cat([order, torch.full((len(order), 1), SATURATION)], 1).T  # (5, n): by turn
         factor = torch.cat([factors.gather(1, order), (~grayscale).float().unsqueeze(1)], 1).T
+        if grayscale_first:
+            kind, factor = kind.roll(1, 0), factor.roll(1, 0)
         if channels != 3:
             factor, kind = factor.where(kind < SATURATION, 1), kind.where(kind < SATURATION, BRIGHTNESS)
         grey = torch.tensor(LUMA) if channels == 3 else torch.full((channels,), 1 / channels)

@@ -27,6 +27,7 @@ class View:
             of -s .. s turns, s <= 0.5), applied in random order as torchvision's ColorJitter does.
         jitter_probability: probability of the jitter.
         grayscale: probability of grayscale.
+        grayscale_first: whether grayscale comes before the jitter, as in MoCo v1, not after it.
         blur: probability of the Gaussian blur.
         blur_sigma: range of its standard deviation, in pixels of the view.
         blur_kernel: its taps, an odd number. 23 reach 5.5 times the largest default sigma, so nothing of
@@ -62,6 +63,7 @@ class View:
     piece: int = 0
     pieces: int = 0
     apart: bool = True
+    grayscale_first: bool = False
 
     def __post_init__(self) -> None:
         for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize"):
@@ -141,6 +143,29 @@ def byol_views(size: int = 224) -> Recipe:
     return tuple(dataclasses.replace(view, solarize_threshold=0.5) for view in vicreg_views(size))
 
 
+def simclr_views(size: int = 224) -> Recipe:
+    """The two equal views of SimCLR's code (google-research/simclr, data_util.py) at colour strength 1.
+
+    Of the two colour jitters in the code this is the second, which multiplies the brightness. The code takes each
+    channel's own mean for the contrast, blurs with a border of zeros, and shows the network values in [0, 1]; here
+    contrast and border are torchvision's, and views are normalised as for all methods.
+    """
+    jitter = (0.8, 0.8, 0.8, 0.2)
+    return (View(size, jitter=jitter, blur=0.5, blur_kernel=2 * (size // 20) + 1),) * 2
+
+
+def moco_v1_views(size: int = 224) -> Recipe:
+    """The two equal views of MoCo v1's code (facebookresearch/moco, main_moco.py): grayscale first, jitter always."""
+    jitter = (0.4, 0.4, 0.4, 0.4)
+    view = View(size, (0.2, 1.0), interpolation="bilinear", jitter=jitter, jitter_probability=1.0, grayscale_first=True)
+    return (view, view)
+
+
 def moco_v2_views(size: int = 224) -> Recipe:
     """The two equal views of MoCo v2's code (facebookresearch/moco, main_moco.py --aug-plus), also SimSiam's."""
     return (View(size, (0.2, 1.0), interpolation="bilinear", jitter=(0.4, 0.4, 0.4, 0.1), blur=0.5),) * 2
+
+
+def supervised_views(size: int = 224) -> Recipe:
+    """The one view of supervised training on ImageNet (pytorch/examples and torchvision): crop and flip."""
+    return (View(size, interpolation="bilinear", jitter_probability=0.0, grayscale=0.0),)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fullrank.networks import Bank, Momentum, Queue
+from fullrank.networks import Bank, Momentum, Queue, unit
 
 
 @pytest.mark.parametrize("sizes", [[4, 4, 4, 4], [3, 5, 2, 7, 1], [12, 25, 9]])
@@ -31,6 +31,20 @@ def test_queue_keeps_no_graph():
     queue = Queue(4, 2)
     queue.push(torch.ones(2, 2, requires_grad=True) * 2)
     assert not queue.rows.requires_grad
+
+
+def test_queue_finds_the_most_similar_row():
+    queue = Queue(4, 2)
+    queue.rows.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.6, 0.8]]))
+    rows = torch.tensor([[3.0, 0.1], [0.1, 9.0], [-0.2, -0.1], [5.0, 5.5]], requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert queue.nearest(rows).tolist() == [0, 1, 2, 3]
+
+
+def test_unit_rows_are_at_least_float32():
+    rows = torch.randn(3, 4)
+    assert unit(rows.bfloat16()).dtype == torch.float32
+    assert unit(rows.double()).dtype == torch.float64
 
 
 def test_bank_averages_the_rows_of_its_samples():
