@@ -7,6 +7,23 @@ passes its own rows, equally many, and the averaged gradient is that of one proc
 
 from fullrank.losses.barlow_twins import barlow_twins
 from fullrank.losses.cosine import byol, simsiam
+from fullrank.losses.msn import msn, msn_targets
+from fullrank.losses.sinkhorn import sinkhorn
+from fullrank.losses.swapped import dino, dino_center, swav, swav_codes
 from fullrank.losses.vicreg import variance_covariance, vicreg, vicreg_predicted
 
-__all__ = ["barlow_twins", "byol", "simsiam", "variance_covariance", "vicreg", "vicreg_predicted"]
+__all__ = [
+    "barlow_twins",
+    "byol",
+    "dino",
+    "dino_center",
+    "msn",
+    "msn_targets",
+    "simsiam",
+    "sinkhorn",
+    "swav",
+    "swav_codes",
+    "variance_covariance",
+    "vicreg",
+    "vicreg_predicted",
+]

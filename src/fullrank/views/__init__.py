@@ -2,7 +2,18 @@
 
 from fullrank.views.augment import Augment
 from fullrank.views.crop import RandomCrops
-from fullrank.views.recipe import Recipe, View, byol_views, moco_v2_views, vicreg_paper_views, vicreg_views
+from fullrank.views.recipe import (
+    Recipe,
+    View,
+    byol_views,
+    dino_views,
+    moco_v2_views,
+    msn_views,
+    swav_large_views,
+    swav_views,
+    vicreg_paper_views,
+    vicreg_views,
+)
 
 __all__ = [
     "Augment",
@@ -10,7 +21,11 @@ __all__ = [
     "Recipe",
     "View",
     "byol_views",
+    "dino_views",
     "moco_v2_views",
+    "msn_views",
+    "swav_large_views",
+    "swav_views",
     "vicreg_paper_views",
     "vicreg_views",
 ]
