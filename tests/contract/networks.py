@@ -14,7 +14,14 @@ from fullrank.runs.settings import method_options, switch_names
 N, CHANNELS, SIZE = 8, 3, 16
 FACTS = DataFacts(samples=32, classes=4, image_size=SIZE, channels=CHANNELS, vocabulary=30)
 # Small values of options by the names that methods share; an option of another name keeps its default.
-SMALL = {"expander": "24-24-16", "projector": "24-24-16", "predictor": "20-16", "queue": 24, "negatives": 12}
+SMALL = {
+    "expander": "24-24-16",
+    "projector": "24-24-16",
+    "predictor": "20-16",
+    "queue": 24,
+    "negatives": 12,
+    "prototypes": 20,
+}
 
 
 class TinyBackbone(nn.Module):

@@ -8,17 +8,27 @@ passes its own rows, equally many, and the averaged gradient is that of one proc
 from fullrank.losses.barlow_twins import barlow_twins
 from fullrank.losses.contrastive import directclr, info_nce, nnclr, nt_xent, nt_xent_predicted
 from fullrank.losses.cosine import byol, simsiam
+from fullrank.losses.msn import msn, msn_targets
+from fullrank.losses.sinkhorn import sinkhorn
+from fullrank.losses.swapped import dino, dino_center, swav, swav_codes
 from fullrank.losses.vicreg import variance_covariance, vicreg, vicreg_predicted
 
 __all__ = [
     "barlow_twins",
     "byol",
+    "dino",
+    "dino_center",
     "directclr",
     "info_nce",
+    "msn",
+    "msn_targets",
     "nnclr",
     "nt_xent",
     "nt_xent_predicted",
     "simsiam",
+    "sinkhorn",
+    "swav",
+    "swav_codes",
     "variance_covariance",
     "vicreg",
     "vicreg_predicted",

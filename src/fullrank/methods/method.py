@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from fullrank.networks import Branch, Siamese, Switches
+from fullrank.networks import Branch, MultiCrop, Siamese, Switches
 from fullrank.registry import Registry
 from fullrank.schedules import Progress, Schedule
 from fullrank.views import Recipe
@@ -133,18 +133,23 @@ class Method(nn.Module):
     # Why the views cannot go through two different networks: empty where they can.
     one_network: ClassVar[str] = "its two sides are one network by definition"
 
-    def __init__(self, network: Branch | Siamese) -> None:
+    def __init__(self, network: Branch | MultiCrop | Siamese) -> None:
         super().__init__()
         self.network = network
 
     @property
+    def kept(self) -> Branch | MultiCrop | Siamese:
+        """The network that is kept and judged after training: the one that learns, or a teacher that averages it."""
+        return self.network
+
+    @property
     def backbone(self) -> nn.Module:
-        """The network that is kept after training."""
-        return self.network.backbone
+        """The backbone of the network that is kept."""
+        return self.kept.backbone
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Representation Y and embedding Z of a batch of images, for evaluation and diagnosis."""
-        return self.network.embed(images)
+        return self.kept.embed(images)
 
     def forward(self, batch: Batch) -> Step:
         """One training pass over a batch of views."""
@@ -164,4 +169,4 @@ class Method(nn.Module):
 
     def compilable(self) -> list[nn.Module]:
         """The parts that torch.compile takes: without state of their own, fed with batches of one size."""
-        return [module for module in self.modules() if isinstance(module, Branch)]
+        return [module for module in self.modules() if isinstance(module, Branch | MultiCrop)]

@@ -1,11 +1,13 @@
 """The parts that methods are built from: backbones, heads, branches, momentum encoders, memories."""
 
 from fullrank.networks.backbone import create_backbone, feature_width
-from fullrank.networks.branch import Branch, FirstEntries
+from fullrank.networks.branch import Branch, FirstEntries, UnitRows
 from fullrank.networks.memory import Bank, Queue, unit
 from fullrank.networks.momentum import Momentum
+from fullrank.networks.multicrop import MultiCrop
 from fullrank.networks.online_classifier import OnlineClassifier
 from fullrank.networks.projector import mlp, parse_widths
+from fullrank.networks.prototypes import Prototypes, ScaledPrototypes, freeze_early
 from fullrank.networks.siamese import Head, Siamese, Sides, Switches
 
 __all__ = [
@@ -14,13 +16,18 @@ __all__ = [
     "FirstEntries",
     "Head",
     "Momentum",
+    "MultiCrop",
     "OnlineClassifier",
+    "Prototypes",
     "Queue",
+    "ScaledPrototypes",
     "Siamese",
     "Sides",
     "Switches",
+    "UnitRows",
     "create_backbone",
     "feature_width",
+    "freeze_early",
     "mlp",
     "parse_widths",
     "unit",

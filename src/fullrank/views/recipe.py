@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias
@@ -169,3 +170,35 @@ def moco_v2_views(size: int = 224) -> Recipe:
 def supervised_views(size: int = 224) -> Recipe:
     """The one view of supervised training on ImageNet (pytorch/examples and torchvision): crop and flip."""
     return (View(size, interpolation="bilinear", jitter_probability=0.0, grayscale=0.0),)
+
+
+def swav_views(size: int = 224) -> Recipe:
+    """The two large and six small views of SwAV's code (facebookresearch/swav, src/multicropdataset.py)."""
+    large = View(size, (0.14, 1.0), interpolation="bilinear", jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5, count=2)
+    return (large, dataclasses.replace(large, size=local_size(size), scale=(0.05, 0.14), count=6))
+
+
+def swav_large_views(size: int = 224) -> Recipe:
+    """SwAV's two views without multi-crop, as in its script of that name."""
+    return (dataclasses.replace(swav_views(size)[0], scale=(0.08, 1.0)),)
+
+
+def dino_views(size: int = 224) -> Recipe:
+    """The two global and eight local views of DINO's code (facebookresearch/dino, main_dino.py)."""
+    first, second = (dataclasses.replace(view, scale=(0.4, 1.0)) for view in vicreg_views(size))
+    return (first, second, View(local_size(size), (0.05, 0.4), blur=0.5, count=8))
+
+
+def msn_views(size: int = 224) -> Recipe:
+    """The views of MSN's code (facebookresearch/msn, src/data_manager.py): for the target, to be masked, ten focal."""
+    large = View(size, (0.3, 1.0), interpolation="bilinear", jitter=(0.4, 0.4, 0.4, 0.1), blur=0.5, count=2)
+    return (large, dataclasses.replace(large, size=local_size(size), scale=(0.05, 0.3), count=10))
+
+
+def local_size(size: int) -> int:
+    """Pixels a side of the small views of multi-crop: 96 of 224, and what patches divide at other sizes.
+
+    Patches of transformers are taken to be 16 px, and an eighth of images below 112 px.
+    """
+    patch = 16 if size >= 112 else max(2, size // 8)
+    return math.ceil(size * 96 / 224 / patch) * patch
