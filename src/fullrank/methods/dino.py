@@ -83,9 +83,10 @@ class DINO(Method):
     ) -> None:
         head = Head(projector, {"activation": nn.GELU})
         layers = truncated_normal(head.build(feature_width(backbone), norm=batch_norm))
+        width = head.output_width(feature_width(backbone))
         network = MultiCrop(backbone, nn.Sequential(*layers, UnitRows()))
         super().__init__(network)
-        self.prototypes = ScaledPrototypes(head.output_width, prototypes, fixed_length=norm_last_layer)
+        self.prototypes = ScaledPrototypes(width, prototypes, fixed_length=norm_last_layer)
         self.teacher, self.teacher_prototypes = Momentum(network), Momentum(self.prototypes)
         self.register_buffer("center", torch.zeros(prototypes))
         add_drop_path(backbone, drop_path)

@@ -82,9 +82,10 @@ class MSN(Method):
     ) -> None:
         head = Head(projector, {"activation": nn.GELU})
         layers = truncated_normal(head.build(feature_width(as_transformer(backbone, "msn")), norm=True))
+        width = head.output_width(feature_width(backbone))
         network = MultiCrop(backbone, layers, joint=False, resizing="msn")
         super().__init__(network)
-        self.prototypes = Prototypes(head.output_width, prototypes)
+        self.prototypes = Prototypes(width, prototypes)
         self.target = Momentum(network)
         self.assignment: dict[str, Any] = {"temperature": temperature, "smoothing": smoothing}
         self.weights: dict[str, Any] = {"me_max": me_max, "entropy": entropy}

@@ -68,9 +68,10 @@ class SwAV(Method):
     ) -> None:
         head = Head(projector)
         layers = head.build(feature_width(backbone), norm=True)
+        width = head.output_width(feature_width(backbone))
         super().__init__(MultiCrop(backbone, nn.Sequential(*layers, UnitRows())))
-        self.prototypes = Prototypes(head.output_width, prototypes)
-        self.queues = nn.ModuleList(Queue(queue, head.output_width, zeros=True) for _ in assigned if queue)
+        self.prototypes = Prototypes(width, prototypes)
+        self.queues = nn.ModuleList(Queue(queue, width, zeros=True) for _ in assigned if queue)
         self.assigned, self.temperature = assigned, temperature
         self.balance: dict[str, Any] = {"epsilon": epsilon, "iterations": sinkhorn_iterations}
         self.freeze_epochs, self.queue_from_epoch = freeze_epochs, queue_from_epoch
