@@ -7,6 +7,18 @@ passes its own rows, equally many, and the averaged gradient is that of one proc
 
 from fullrank.losses.barlow_twins import barlow_twins
 from fullrank.losses.cosine import byol, simsiam
+from fullrank.losses.masked import beit, dvae, ijepa, mae
 from fullrank.losses.vicreg import variance_covariance, vicreg, vicreg_predicted
 
-__all__ = ["barlow_twins", "byol", "simsiam", "variance_covariance", "vicreg", "vicreg_predicted"]
+__all__ = [
+    "barlow_twins",
+    "beit",
+    "byol",
+    "dvae",
+    "ijepa",
+    "mae",
+    "simsiam",
+    "variance_covariance",
+    "vicreg",
+    "vicreg_predicted",
+]

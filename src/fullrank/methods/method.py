@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from fullrank.networks import Branch, Siamese, Switches
+from fullrank.errors import InputError
+from fullrank.networks import Branch, MaskedEncoder, Siamese, Switches
 from fullrank.registry import Registry
 from fullrank.schedules import Progress, Schedule
 from fullrank.views import Recipe
@@ -64,6 +65,13 @@ class Batch:
     index: Int[Tensor, " b"]  # positions of the samples in the set
     labels: Int[Tensor, " b"] | None = None
     progress: Progress = field(default_factory=Progress)
+
+    @property
+    def only_view(self) -> Tensor:
+        """The view, for methods that look at one. Raises `InputError` where there are more."""
+        if len(self.views) != 1:
+            raise InputError(f"{len(self.views)} views: this method looks at one, so give its view recipe one view")
+        return self.views[0]
 
 
 @dataclass
@@ -133,7 +141,7 @@ class Method(nn.Module):
     # Why the views cannot go through two different networks: empty where they can.
     one_network: ClassVar[str] = "its two sides are one network by definition"
 
-    def __init__(self, network: Branch | Siamese) -> None:
+    def __init__(self, network: Branch | Siamese | MaskedEncoder) -> None:
         super().__init__()
         self.network = network
 

@@ -75,6 +75,6 @@ def _backbone(settings: SimpleNamespace, name: str, channels: int, facts: DataFa
 
 
 def backbone_options(settings: SimpleNamespace, name: str) -> dict[str, Any]:
-    """With which arguments timm builds a network: those asked for the first backbone, and those that the method needs."""
+    """With which arguments timm builds a network: those asked for the first one, and those that the method needs."""
     asked = settings.backbone_options if name == settings.backbone else {}
     return {**asked, **methods.get(settings.method).backbone_options}

@@ -2,14 +2,27 @@
 
 from fullrank.views.augment import Augment
 from fullrank.views.crop import RandomCrops
-from fullrank.views.recipe import Recipe, View, byol_views, moco_v2_views, vicreg_paper_views, vicreg_views
+from fullrank.views.recipe import (
+    Recipe,
+    View,
+    beit_views,
+    byol_views,
+    ijepa_views,
+    mae_views,
+    moco_v2_views,
+    vicreg_paper_views,
+    vicreg_views,
+)
 
 __all__ = [
     "Augment",
     "RandomCrops",
     "Recipe",
     "View",
+    "beit_views",
     "byol_views",
+    "ijepa_views",
+    "mae_views",
     "moco_v2_views",
     "vicreg_paper_views",
     "vicreg_views",
