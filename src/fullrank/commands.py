@@ -32,6 +32,7 @@ def train(
     recipe: str | None = None,
     method: str | None = None,
     backbone: str | None = None,
+    backbone_options: dict[str, Any] | None = None,
     branches: Literal["shared", "separate"] | None = None,
     backbone2: str | None = None,
     stem_stride: int | None = None,
@@ -79,6 +80,7 @@ def train(
         recipe: settings by name (see fullrank/recipes) or a YAML file.
         method: which method to train (see `fullrank methods`).
         backbone: any timm model.
+        backbone_options: how timm builds it, --backbone_options.depth 6 --backbone_options.drop_path_rate 0.1.
         branches: whether both views go through one network or each through its own.
         backbone2: network of the second view where it is another one; a text encoder for captions.
         stem_stride: pixels that the network's stem moves by (1, 2 or 4); chosen by image size when left out.

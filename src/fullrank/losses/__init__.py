@@ -8,6 +8,7 @@ passes its own rows, equally many, and the averaged gradient is that of one proc
 from fullrank.losses.barlow_twins import barlow_twins
 from fullrank.losses.contrastive import directclr, info_nce, nnclr, nt_xent, nt_xent_predicted
 from fullrank.losses.cosine import byol, simsiam
+from fullrank.losses.masked import beit, dvae, ijepa, mae
 from fullrank.losses.msn import msn, msn_targets
 from fullrank.losses.sinkhorn import sinkhorn
 from fullrank.losses.swapped import dino, dino_center, swav, swav_codes
@@ -15,11 +16,15 @@ from fullrank.losses.vicreg import variance_covariance, vicreg, vicreg_predicted
 
 __all__ = [
     "barlow_twins",
+    "beit",
     "byol",
     "dino",
     "dino_center",
     "directclr",
+    "dvae",
+    "ijepa",
     "info_nce",
+    "mae",
     "msn",
     "msn_targets",
     "nnclr",

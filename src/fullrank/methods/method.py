@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from fullrank.errors import InputError
 from fullrank.networks import Branch, MultiCrop, Siamese, Switches
 from fullrank.registry import Registry
 from fullrank.schedules import Progress, Schedule
@@ -64,6 +65,13 @@ class Batch:
     index: Int[Tensor, " b"]  # positions of the samples in the set
     labels: Int[Tensor, " b"] | None = None
     progress: Progress = field(default_factory=Progress)
+
+    @property
+    def only_view(self) -> Tensor:
+        """The view, for methods that look at one. Raises `InputError` where there are more."""
+        if len(self.views) != 1:
+            raise InputError(f"{len(self.views)} views: this method looks at one, so give its view recipe one view")
+        return self.views[0]
 
 
 @dataclass
@@ -133,12 +141,12 @@ class Method(nn.Module):
     # Why the views cannot go through two different networks: empty where they can.
     one_network: ClassVar[str] = "its two sides are one network by definition"
 
-    def __init__(self, network: Branch | MultiCrop | Siamese) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network  # a module with `backbone` and `embed(images)`, such as `Branch`
 
     @property
-    def kept(self) -> Branch | MultiCrop | Siamese:
+    def kept(self) -> Any:
         """The network that is kept and judged after training: the one that learns, or a teacher that averages it."""
         return self.network
 

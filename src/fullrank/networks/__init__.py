@@ -2,33 +2,46 @@
 
 from fullrank.networks.backbone import create_backbone, feature_width
 from fullrank.networks.branch import Branch, FirstEntries, UnitRows
+from fullrank.networks.masked import BlockPredictor, MaskedEncoder, PixelDecoder, ReplacingEncoder, VisibleEncoder
 from fullrank.networks.memory import Bank, Queue, unit
 from fullrank.networks.momentum import Momentum
 from fullrank.networks.multicrop import MultiCrop
 from fullrank.networks.online_classifier import OnlineClassifier
+from fullrank.networks.patches import patchify, standardise_patches, unpatchify
 from fullrank.networks.projector import mlp, parse_widths
 from fullrank.networks.prototypes import Prototypes, ScaledPrototypes, freeze_early
 from fullrank.networks.siamese import Head, Siamese, Sides, Switches
+from fullrank.networks.tokenizer import DiscreteVAE, PatchKMeans
 
 __all__ = [
     "Bank",
+    "BlockPredictor",
     "Branch",
+    "DiscreteVAE",
     "FirstEntries",
     "Head",
+    "MaskedEncoder",
     "Momentum",
     "MultiCrop",
     "OnlineClassifier",
+    "PatchKMeans",
+    "PixelDecoder",
     "Prototypes",
     "Queue",
+    "ReplacingEncoder",
     "ScaledPrototypes",
     "Siamese",
     "Sides",
     "Switches",
     "UnitRows",
+    "VisibleEncoder",
     "create_backbone",
     "feature_width",
     "freeze_early",
     "mlp",
     "parse_widths",
+    "patchify",
+    "standardise_patches",
     "unit",
+    "unpatchify",
 ]

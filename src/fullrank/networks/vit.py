@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int
 from timm.models import VisionTransformer
+from timm.models.beit import Beit
 from torch import Tensor, nn
 
 from fullrank import distributed
@@ -28,12 +29,12 @@ def as_transformer(backbone: nn.Module, method: str) -> VisionTransformer:
     return backbone
 
 
-def patch_tokens(vit: VisionTransformer, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n t d"]:
+def patch_tokens(vit: VisionTransformer | Beit, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n t d"]:
     """Embedded patches in row-major order, without positions; images of any size that the patches divide."""
     return vit.patch_embed.norm(vit.patch_embed.proj(images).flatten(2).transpose(1, 2))
 
 
-def grid_of(vit: VisionTransformer, images: Float[Tensor, "n c h w"]) -> tuple[int, int]:
+def grid_of(vit: VisionTransformer | Beit, images: Float[Tensor, "n c h w"]) -> tuple[int, int]:
     """Rows and columns of patches in these images."""
     height, width = vit.patch_embed.patch_size
     return images.shape[-2] // height, images.shape[-1] // width
@@ -69,11 +70,11 @@ def embed_patches(
     vit: VisionTransformer,
     images: Float[Tensor, "n c h w"],
     *,
-    keep: Int[Tensor, "n k"] | None = None,
+    keep: Int[Tensor, "m k"] | None = None,
     resizing: Resizing = "dino",
-) -> Float[Tensor, "n s d"]:
-    """What enters the first block: patches with their positions, those in `keep` only, after the class token and the
-    registers if any."""
+) -> Float[Tensor, "m s d"]:
+    """What enters the first block: patches with their positions, those that `take` takes only, after the class token
+    and the registers if any."""
     first, table = positions(vit, grid_of(vit, images), resizing)
     tokens = patch_tokens(vit, images) + table
     if keep is not None:
@@ -135,9 +136,11 @@ def add_drop_path(backbone: nn.Module, rate: float) -> None:
             block.drop_path1, block.drop_path2 = DropPath(share), DropPath(share)
 
 
-def take(tokens: Float[Tensor, "n t d"], index: Int[Tensor, "n k"]) -> Float[Tensor, "n k d"]:
-    """The tokens at the given positions of each row."""
-    return tokens.gather(1, index.unsqueeze(2).expand(-1, -1, tokens.shape[2]))
+def take(tokens: Float[Tensor, "n t d"], index: Int[Tensor, "m k"]) -> Float[Tensor, "m k d"]:
+    """The tokens at the given positions of each row; with m = s n, s times of all rows, one set after the other."""
+    sets = index.unflatten(0, (-1, len(tokens))).unsqueeze(3)  # (s, n, k, 1)
+    every = tokens.expand(len(sets), -1, -1, -1)
+    return every.gather(2, sets.expand(-1, -1, -1, tokens.shape[2])).flatten(0, 1)
 
 
 def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "t d"]:

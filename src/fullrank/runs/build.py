@@ -70,5 +70,11 @@ def _backbone(settings: SimpleNamespace, name: str, channels: int, facts: DataFa
         channels=channels,
         image_size=facts.image_size,
         stem_stride=settings.stem_stride if name == settings.backbone else None,
-        options=methods.get(settings.method).backbone_options,
+        options=backbone_options(settings, name),
     )
+
+
+def backbone_options(settings: SimpleNamespace, name: str) -> dict[str, Any]:
+    """With which arguments timm builds a network: those asked for the first one, and those that the method needs."""
+    asked = settings.backbone_options if name == settings.backbone else {}
+    return {**asked, **methods.get(settings.method).backbone_options}

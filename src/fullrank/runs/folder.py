@@ -14,12 +14,12 @@ import torch
 import yaml
 from torch import nn
 
-from fullrank import commands, methods
+from fullrank import commands
 from fullrank.errors import InputError
 from fullrank.files import plain, unwritable, write_atomically, write_text
 from fullrank.methods import Method
 from fullrank.networks.backbone import creation_arguments, load_timm_state, timm_state
-from fullrank.runs.build import build_method, facts_of
+from fullrank.runs.build import backbone_options, build_method, facts_of
 from fullrank.runs.settings import method_options
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Run:
     def write_backbone(self, backbone: nn.Module) -> None:
         """Write the weights so that `timm.create_model(name, num_classes=0, checkpoint_path=...)` opens them."""
         name, size, channels = self.settings.backbone, self.input["image_size"], self.input["channels"]
-        options = dict(methods.get(self.settings.method).backbone_options)
+        options = backbone_options(self.settings, name)
         state = timm_state(backbone, name, channels, size, options)
         record = {
             "architecture": name,

@@ -141,7 +141,8 @@ def fill_published(settings: dict[str, Any], published: Optimization) -> None:
     for name, value in numbers.items():
         if settings[name] is None:
             settings[name] = value
-    settings["regularize"] = settings["regularize"] or {}
+    for name in ("regularize", "backbone_options"):
+        settings[name] = settings[name] or {}
 
 
 def check_ranges(settings: Mapping[str, Any]) -> None:

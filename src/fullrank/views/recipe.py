@@ -202,3 +202,21 @@ def local_size(size: int) -> int:
     """
     patch = 16 if size >= 112 else max(2, size // 8)
     return math.ceil(size * 96 / 224 / patch) * patch
+
+
+def mae_views(size: int = 224) -> Recipe:
+    """MAE's one view (facebookresearch/mae, main_pretrain.py): a crop, flipped or not."""
+    return (View(size, (0.2, 1.0), jitter_probability=0.0, grayscale=0.0),)
+
+
+def ijepa_views(size: int = 224) -> Recipe:
+    """I-JEPA's one view (facebookresearch/ijepa, configs/in1k_vith14_ep300.yaml): a crop and nothing else."""
+    return (View(size, (0.3, 1.0), interpolation="bilinear", flip=0.0, jitter_probability=0.0, grayscale=0.0),)
+
+
+def beit_views(size: int = 224) -> Recipe:
+    """BEiT's one view (microsoft/unilm, beit/datasets.py): a crop, flipped or not, its colours always jittered.
+
+    The code jitters before it crops.
+    """
+    return (View(size, jitter=(0.4, 0.4, 0.4, 0.0), jitter_probability=1.0, grayscale=0.0),)
