@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fullrank.data.rendering import FIGURES, TAU, TEXTURES, Scenes, draw_scenes, render
+from fullrank.data import phrases
+from fullrank.data.rendering import FIGURES, TAU, Scenes, draw_scenes, render
 from fullrank.data.source import Source
 from fullrank.errors import InputError, unknown
 
@@ -34,11 +35,10 @@ SPLITS = {"train": 8000, "test": 2000}  # usual numbers of pictures
 USUAL_SIZE = 32  # pixels a side
 CHUNK = 500  # pictures rendered together
 HELD = 1 << 30  # bytes: sets up to this size are rendered once and kept
-HUES = ("red", "orange", "yellow", "green", "cyan", "blue", "violet", "pink")
 
 
 class Shapes(Source):
-    """Pictures of scattered figures with label, caption, boxes and masks.
+    """Pictures of scattered figures with label, captions, boxes and masks.
 
     Args:
         n: pictures; 8000 to train and 2000 to test when left out.
@@ -81,14 +81,10 @@ class Shapes(Source):
         edges = [(x.min(), y.min(), x.max() + 1, y.max() + 1) for y, x in found]
         return np.array(edges, dtype=np.int64).reshape(-1, 4)
 
-    def caption(self, index: int) -> str:
-        """What the picture shows, in a sentence."""
-        scenes, count = self._scenes, int(self._scenes.present[index].sum())
-        hue = HUES[int(scenes.hue[index] * len(HUES)) % len(HUES)]
-        ground = TEXTURES[scenes.texture[index]]
-        return f"{count} {hue} {FIGURES[scenes.shape[index]]}s on a ground of {ground}".replace(
-            "of plain", "one colour"
-        )
+    @cached_property
+    def captions(self) -> list[list[str]]:  # type: ignore[override]
+        """What each picture shows, in five sentences."""
+        return phrases.captions(self._keys, self._scenes)
 
     def _held(self) -> bool:
         return len(self) * self.size**2 * 3 <= HELD
@@ -104,8 +100,8 @@ class Shapes(Source):
         return render(draw_scenes(self._keys[part]), self.size)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the rendered pictures: a worker renders its own."""
-        return {name: value for name, value in self.__dict__.items() if name != "_all"}
+        """Without the rendered pictures and the captions: a worker makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_all", "captions")}
 
 
 def _factors(scenes: Scenes) -> dict[str, np.ndarray]:

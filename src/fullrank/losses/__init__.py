@@ -8,5 +8,6 @@ passes its own rows, equally many, and the averaged gradient is that of one proc
 from fullrank.losses.barlow_twins import barlow_twins
 from fullrank.losses.cosine import byol, simsiam
 from fullrank.losses.vicreg import variance_covariance, vicreg, vicreg_predicted
+from fullrank.losses.vse import vse
 
-__all__ = ["barlow_twins", "byol", "simsiam", "variance_covariance", "vicreg", "vicreg_predicted"]
+__all__ = ["barlow_twins", "byol", "simsiam", "variance_covariance", "vicreg", "vicreg_predicted", "vse"]

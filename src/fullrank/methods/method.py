@@ -128,6 +128,8 @@ class Method(nn.Module):
     switches: ClassVar[Switches] = Switches()
     # The standard deviation that the loss asks of every dimension of Z, where its scale means something.
     target_std: ClassVar[float | None] = None
+    # Whether the second view is always a caption; `second` is then a text encoder.
+    second_is_text: ClassVar[bool] = False
     # Why several small passes are not one step of this method: empty where they are.
     no_accumulation: ClassVar[str] = "its loss compares the samples of a batch with each other"
     # Why the views cannot go through two different networks: empty where they can.
@@ -145,6 +147,12 @@ class Method(nn.Module):
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Representation Y and embedding Z of a batch of images, for evaluation and diagnosis."""
         return self.network.embed(images)
+
+    def embed_captions(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Representation and embedding of captions (n, l), where the second network is a text encoder."""
+        assert isinstance(self.network, Siamese)
+        assert self.network.second is not None
+        return self.network.second.embed(tokens)
 
     def forward(self, batch: Batch) -> Step:
         """One training pass over a batch of views."""
@@ -164,4 +172,5 @@ class Method(nn.Module):
 
     def compilable(self) -> list[nn.Module]:
         """The parts that torch.compile takes: without state of their own, fed with batches of one size."""
-        return [module for module in self.modules() if isinstance(module, Branch)]
+        branches = [module for module in self.modules() if isinstance(module, Branch)]
+        return [branch for branch in branches if getattr(branch.backbone, "compiles", True)]

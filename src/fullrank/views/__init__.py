@@ -2,7 +2,7 @@
 
 from fullrank.views.augment import Augment
 from fullrank.views.crop import RandomCrops
-from fullrank.views.recipe import Recipe, View, byol_views, moco_v2_views, vicreg_paper_views, vicreg_views
+from fullrank.views.recipe import Recipe, View, byol_views, moco_v2_views, vicreg_paper_views, vicreg_views, vse_views
 
 __all__ = [
     "Augment",
@@ -13,4 +13,5 @@ __all__ = [
     "moco_v2_views",
     "vicreg_paper_views",
     "vicreg_views",
+    "vse_views",
 ]

@@ -144,3 +144,8 @@ def byol_views(size: int = 224) -> Recipe:
 def moco_v2_views(size: int = 224) -> Recipe:
     """The two equal views of MoCo v2's code (facebookresearch/moco, main_moco.py --aug-plus), also SimSiam's."""
     return (View(size, (0.2, 1.0), interpolation="bilinear", jitter=(0.4, 0.4, 0.4, 0.1), blur=0.5),) * 2
+
+
+def vse_views(size: int = 224) -> Recipe:
+    """The one view of VSE++'s code (fartashf/vsepp, data.py): cropped and flipped, its colours as they are."""
+    return (View(size=size, interpolation="bilinear", jitter_probability=0.0, grayscale=0.0),)
