@@ -28,6 +28,7 @@ def train(
     *,
     split: str | None = None,
     include: str | None = None,
+    captions: str | None = None,
     output: str | None = None,
     recipe: str | None = None,
     method: str | None = None,
@@ -76,13 +77,14 @@ def train(
         data: folder, .zip, .tar(.xz|.gz), .npy/.npz, torchvision:NAME, hf:NAME, shapes or digits; an array in Python.
         split: first-level folder or named part of the data, such as train.
         include: pattern that the paths of pictures must match, such as '*.tif'.
+        captions: file of captions (JSON lines, CSV, COCO's JSON, Flickr's tokens); found by itself among the data.
         output: folder of the run; runs/<data>-<method> when left out.
         recipe: settings by name (see fullrank/recipes) or a YAML file.
         method: which method to train (see `fullrank methods`).
         backbone: any timm model.
         backbone_options: how timm builds it, --backbone_options.depth 6 --backbone_options.drop_path_rate 0.1.
         branches: whether both views go through one network or each through its own.
-        backbone2: network of the second view where it is another one; a text encoder for captions.
+        backbone2: network of the second view where it is another one; for captions gru, transformer or hf:NAME.
         stem_stride: pixels that the network's stem moves by (1, 2 or 4); chosen by image size when left out.
         image_size: pixels a side that the network sees; chosen from the data when left out.
         epochs: passes over the data.

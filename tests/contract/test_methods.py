@@ -88,13 +88,13 @@ def test_same_seed_same_loss(name):
     assert run(build(name, seed=5), batch(name)).loss != losses[0]
 
 
-def train(method, name, steps, dtype=torch.float32, part=slice(None)):
+def train(method, name, steps, dtype=torch.float32, part=slice(None), *, text=False):
     """A few steps of plain SGD with everything that a trainer calls; the last loss."""
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], lr=0.01)
     module = method.module if isinstance(method, nn.parallel.DistributedDataParallel) else method
     for number in range(steps):
         progress = Progress(number, steps, 2)
-        joint = batch(name, seed=10 + number, dtype=dtype)
+        joint = batch(name, seed=10 + number, dtype=dtype, text=text)
         labels = joint.labels[part]
         given = Batch([view[part] for view in joint.views], joint.index[part], labels, progress)
         optimizer.zero_grad()
@@ -154,24 +154,28 @@ def test_published_optimiser_takes_every_parameter_once(name):
     assert set(given) == trained
 
 
-def process(rank, world, name, folder):
+def process(rank, world, name, folder, text=False):
     """One of several processes, with its own rows of the joint batches."""
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
     from fullrank.networks.batch_norm import synchronise_batch_norm
 
-    method = synchronise_batch_norm(build(name).double())
+    method = synchronise_batch_norm(build(name, text=text).double())
     parallel = nn.parallel.DistributedDataParallel(method)
-    train(parallel, name, 3, torch.float64, slice(rank * N // world, (rank + 1) * N // world))
+    train(parallel, name, 3, torch.float64, slice(rank * N // world, (rank + 1) * N // world), text=text)
     torch.save(method.state_dict(), folder / f"rank{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
 def test_two_processes_equal_one(name, tmp_path):
-    torch.multiprocessing.spawn(process, (2, name, tmp_path), nprocs=2)
-    method = build(name).double()
-    train(method, name, 3, torch.float64)
+    assert_two_processes_equal_one(name, tmp_path, text=False)
+
+
+def assert_two_processes_equal_one(name, tmp_path, *, text):
+    torch.multiprocessing.spawn(process, (2, name, tmp_path, text), nprocs=2)
+    method = build(name, text=text).double()
+    train(method, name, 3, torch.float64, text=text)
     for rank in range(2):
         found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
         for key, value in method.state_dict().items():

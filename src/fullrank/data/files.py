@@ -10,6 +10,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
+from fullrank.data.captions import find_captions, open_captions
 from fullrank.data.decode import STACKS, decode, explain
 from fullrank.data.layout import arrange, is_hidden, is_image, suffix
 from fullrank.data.source import Source, UnreadableImage
@@ -65,16 +66,26 @@ def _walk(root: Path) -> list[str]:
 class ImageFiles(Source):
     """Pictures in files.  A stack (TIFF frames, 4-D .npy) counts as its pictures, named `file.tif#0` and on.
 
+    Captions come from the file that `captions` names, else from files beside the pictures that are called like it.
+
     Attributes:
         ignored: endings of the files that are no pictures, with their numbers.
     """
 
-    def __init__(self, holder: Holder, split: str | None = None, include: str | None = None) -> None:
+    def __init__(
+        self, holder: Holder, split: str | None = None, include: str | None = None, captions: str | None = None
+    ) -> None:
         images = [path for path in holder.paths if is_image(path)]
         self.ignored = Counter(suffix(p) or "none" for p in holder.paths if not (is_image(p) or is_hidden(p)))
         if not images:
             raise InputError(f"no pictures in {holder.label}: it holds {_describe(self.ignored)}")
-        names, labels, classes, chosen = arrange(holder.label, images, split, include)
+        said = open_captions(captions, holder) if captions is not None else find_captions(holder)
+        by_captions = None
+        if said:
+            said = said.placed(images, holder.label)
+            images, by_captions = said.split(images, split)
+        names, labels, classes, chosen = arrange(holder.label, images, None if by_captions else split, include)
+        chosen = by_captions or chosen
         frames = _count_frames(holder, names)
         self._holder = holder
         self._files = np.repeat(np.arange(len(names)), frames)
@@ -86,6 +97,8 @@ class ImageFiles(Source):
             None if labels is None else labels[self._files],
             classes,
         )
+        if said:
+            self.captions = [said.sentences.get(names[file], []) for file in self._files]
 
     def read(self, index: int) -> np.ndarray:
         """(H, W, C); see `decode`."""

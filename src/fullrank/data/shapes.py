@@ -8,11 +8,13 @@ defeat a comparison of pixels.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from fullrank.data.rendering import FIGURES, TAU, TEXTURES, Scenes, render
+from fullrank.data import phrases
+from fullrank.data.rendering import FIGURES, TAU, Scenes, render
 from fullrank.data.source import Source
 from fullrank.errors import InputError, unknown
 
@@ -35,11 +37,10 @@ SPLITS = {"train": 8000, "test": 2000}  # usual numbers of pictures
 USUAL_SIZE = 32  # pixels a side
 CHUNK = 500  # pictures rendered together
 HELD = 1 << 30  # bytes: sets up to this size are rendered once and kept
-HUES = ("red", "orange", "yellow", "green", "cyan", "blue", "violet", "pink")
 
 
 class Shapes(Source):
-    """Pictures of scattered figures with label, caption, boxes and masks.
+    """Pictures of scattered figures with label, captions, boxes and masks.
 
     Args:
         n: pictures; 8000 to train and 2000 to test when left out.
@@ -87,13 +88,10 @@ class Shapes(Source):
         edges = [(x.min(), y.min(), x.max() + 1, y.max() + 1) for y, x in found]
         return np.array(edges, dtype=np.int64).reshape(-1, 4)
 
-    def caption(self, index: int) -> str:
-        """What the picture shows, in a sentence."""
-        scenes, count = self._scenes, int(self._scenes.present[index].sum())
-        hue = HUES[int(scenes.hue[index] * len(HUES)) % len(HUES)]
-        ground = TEXTURES[scenes.texture[index]]
-        ground = "one colour" if ground == "plain" else f"of {ground}"
-        return f"{count} {hue} {FIGURES[scenes.shape[index]]}s on a ground {ground}"
+    @cached_property
+    def captions(self) -> list[list[str]]:  # type: ignore[override]
+        """What each picture shows, in five sentences."""
+        return phrases.captions(self._keys, self._scenes)
 
     def _held(self) -> bool:
         return len(self) * self.size**2 * 3 <= HELD
@@ -105,8 +103,9 @@ class Shapes(Source):
         return render(Scenes(self._keys[part]), self.size)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the rendered pictures: a worker renders its own."""
-        return self.__dict__ | {"_all": None}
+        """Without the rendered pictures and the captions: a worker makes its own."""
+        kept = {name: value for name, value in self.__dict__.items() if name != "captions"}
+        return kept | {"_all": None}
 
 
 def open_shapes(text: str, split: str | None) -> Shapes:

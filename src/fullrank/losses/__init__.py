@@ -13,6 +13,7 @@ from fullrank.losses.msn import msn, msn_targets
 from fullrank.losses.sinkhorn import sinkhorn
 from fullrank.losses.swapped import dino, dino_center, swav, swav_codes
 from fullrank.losses.vicreg import variance_covariance, vicreg, vicreg_predicted
+from fullrank.losses.vse import vse
 
 __all__ = [
     "barlow_twins",
@@ -37,4 +38,5 @@ __all__ = [
     "variance_covariance",
     "vicreg",
     "vicreg_predicted",
+    "vse",
 ]

@@ -136,6 +136,8 @@ class Method(nn.Module):
     switches: ClassVar[Switches] = Switches()
     # The standard deviation that the loss asks of every dimension of Z, where its scale means something.
     target_std: ClassVar[float | None] = None
+    # Whether the second view is always a caption; `second` is then a text encoder.
+    second_is_text: ClassVar[bool] = False
     # Why several small passes are not one step of this method: empty where they are.
     no_accumulation: ClassVar[str] = "its loss compares the samples of a batch with each other"
     # Why the views cannot go through two different networks: empty where they can.
@@ -159,6 +161,12 @@ class Method(nn.Module):
         """Representation Y and embedding Z of a batch of images, for evaluation and diagnosis."""
         return self.kept.embed(images)
 
+    def embed_captions(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Representation and embedding of captions (n, l), where the second network is a text encoder."""
+        assert isinstance(self.network, Siamese)
+        assert self.network.second is not None
+        return self.network.second.embed(tokens)
+
     def forward(self, batch: Batch) -> Step:
         """One training pass over a batch of views."""
         raise NotImplementedError
@@ -177,4 +185,5 @@ class Method(nn.Module):
 
     def compilable(self) -> list[nn.Module]:
         """The parts that torch.compile takes: without state of their own, fed with batches of one size."""
-        return [module for module in self.modules() if isinstance(module, Branch | MultiCrop)]
+        parts = [module for module in self.modules() if isinstance(module, Branch | MultiCrop)]
+        return [part for part in parts if getattr(part.backbone, "compiles", True)]

@@ -11,6 +11,7 @@ from fullrank.networks.patches import patchify, standardise_patches, unpatchify
 from fullrank.networks.projector import mlp, parse_widths
 from fullrank.networks.prototypes import Prototypes, ScaledPrototypes, freeze_early
 from fullrank.networks.siamese import Head, Siamese, Sides, Switches
+from fullrank.networks.text import create_text_encoder, is_text_encoder
 from fullrank.networks.tokenizer import DiscreteVAE, PatchKMeans
 
 __all__ = [
@@ -36,8 +37,10 @@ __all__ = [
     "UnitRows",
     "VisibleEncoder",
     "create_backbone",
+    "create_text_encoder",
     "feature_width",
     "freeze_early",
+    "is_text_encoder",
     "mlp",
     "parse_widths",
     "patchify",

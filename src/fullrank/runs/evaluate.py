@@ -42,8 +42,8 @@ def evaluate_run(
     """What `fullrank.evaluate` does."""
     run = run if isinstance(run, Run) else Run(run)
     judge = protocols.PROTOCOLS.get(protocol)
-    data, split, include = chosen_data(run.settings, data, split, include)
-    source = open_pictures(data, split, include)
+    data, split, include, captions = chosen_data(run.settings, data, split, include)
+    source = open_pictures(data, split, include, captions)
     parts = labelled_parts(source, data, test_split=test_split, include=include, most=MOST, seed=run.settings.seed)
     pictures = [pictures_for(run.input, part.source, part.indices) for part in parts]
     embedded = embed_with_progress(run.backbone, pictures, device)
@@ -59,16 +59,16 @@ def evaluate_run(
 
 def chosen_data(
     settings: SimpleNamespace, data: Any, split: str | None, include: str | None
-) -> tuple[Any, str | None, str | None]:
-    """Data, split and include as asked for, or those of the run.
+) -> tuple[Any, str | None, str | None, str | None]:
+    """Data, split, include and the file of captions, which may name splits: as asked for, or those of the run.
 
     Raises `InputError` when the run's own were given from Python.
     """
     if data is not None:
-        return data, split, include
+        return data, split, include, None
     if settings.data.startswith("<"):
         raise InputError("the run was trained on an array given from Python: add --data to name the pictures")
-    return settings.data, split or settings.split, include or settings.include
+    return settings.data, split or settings.split, include or settings.include, settings.captions
 
 
 def pictures_for(taken: Mapping[str, Any], source: Source, indices: np.ndarray | None = None) -> Pictures:

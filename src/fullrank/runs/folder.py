@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,12 @@ import safetensors
 import safetensors.torch
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from fullrank import commands
+from fullrank.data.tokens import Tokenizer
 from fullrank.errors import InputError
+from fullrank.evaluation.features import CHUNK
 from fullrank.files import plain, unwritable, write_atomically, write_text
 from fullrank.methods import Method
 from fullrank.networks.backbone import creation_arguments, load_timm_state, timm_state
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 
 CONFIG, CHECKPOINT, BACKBONE = "config.yaml", "last.ckpt", "backbone.safetensors"
 METRICS, SUMMARY, REPORT = "metrics.csv", "summary.json", "report.html"
+TOKENIZER = "tokenizer.json"
 
 
 class Run:
@@ -76,6 +80,19 @@ class Run:
     def method(self) -> Method:
         """The whole trained network, projector included, from the checkpoint."""
         return restore(self.folder / CHECKPOINT)[0]
+
+    def embed_captions(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Y and Z of captions, one row each, where the run was trained on captions.
+
+        Raises `InputError` where it was not.
+        """
+        if not (self.folder / TOKENIZER).is_file():
+            raise InputError(f"{self.folder} was trained without captions: it has no {TOKENIZER}")
+        tokens = Tokenizer((self.folder / TOKENIZER).read_text(encoding="utf-8"))(captions)
+        with torch.no_grad():
+            parts = [self.method.embed_captions(part.long()) for part in tokens.split(CHUNK)]
+        representations, embeddings = zip(*parts, strict=True)
+        return torch.cat(representations), torch.cat(embeddings)
 
     def evaluate(self, protocol: str = "knn", **options: Any) -> dict[str, Any]:
         """`fullrank evaluate` on this run."""

@@ -19,6 +19,7 @@ from fullrank.views.recipe import (
     swav_views,
     vicreg_paper_views,
     vicreg_views,
+    vse_views,
 )
 
 __all__ = [
@@ -40,4 +41,5 @@ __all__ = [
     "swav_views",
     "vicreg_paper_views",
     "vicreg_views",
+    "vse_views",
 ]

@@ -220,3 +220,8 @@ def beit_views(size: int = 224) -> Recipe:
     The code jitters before it crops.
     """
     return (View(size, jitter=(0.4, 0.4, 0.4, 0.0), jitter_probability=1.0, grayscale=0.0),)
+
+
+def vse_views(size: int = 224) -> Recipe:
+    """The one view of VSE++'s code (fartashf/vsepp, data.py): cropped and flipped, its colours as they are."""
+    return (View(size=size, interpolation="bilinear", jitter_probability=0.0, grayscale=0.0),)
