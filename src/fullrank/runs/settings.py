@@ -160,6 +160,8 @@ def check_ranges(settings: Mapping[str, Any]) -> None:
         raise InputError("batch_size is 1: the statistics of a batch need at least 2 images")
     Regularizer.check(settings["regularize"])
     reason = methods.get(settings["method"]).no_accumulation
+    if not reason and any(settings["regularize"].values()):
+        reason = "the terms of regularize compare the samples of a batch with each other"
     if settings["accumulate"] > 1 and reason:
         raise InputError(f"{settings['method']} cannot accumulate: {reason}; give a lower --batch_size instead")
     if settings["batch_size"] % settings["accumulate"]:
