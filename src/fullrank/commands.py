@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from fullrank.collapse import Verdict
     from fullrank.data.check import SourceCheck
     from fullrank.data.source import Source
+    from fullrank.runs.catalogue import FamilyTree, MethodPage
     from fullrank.runs.folder import Run
 
     Data: TypeAlias = str | Path | ndarray | Source
     Trained: TypeAlias = str | Path | Run
 else:  # what can stand on a command line
     Data = Trained = str
-    Run = SourceCheck = Verdict = Any
+    FamilyTree = MethodPage = Run = SourceCheck = Verdict = Any
 
 
 def train(
@@ -233,12 +234,12 @@ def diagnose(
     return diagnose_path(path, data=data, split=split, include=include, target_std=target_std, report=report)
 
 
-def methods(name: str | None = None) -> str:
-    """List the methods, or show one: its paper, defaults and options.
+def methods(name: str | None = None) -> FamilyTree | MethodPage:
+    """Show the family tree of the methods, or one: equation, paper, options, views, published recipe, command.
 
     Args:
         name: a method.
     """
-    from fullrank.runs.settings import describe_methods
+    from fullrank.runs.catalogue import describe_methods
 
     return describe_methods(name)
