@@ -187,15 +187,33 @@ def cmc_views(size: int = 224) -> Recipe:
 def pirl_views(size: int = 224) -> Recipe:
     """The image and the puzzle of PIRL's code (facebookresearch/vissl, pirl_jigsaw_4node_resnet50.yaml).
 
-    At 224 px the puzzle is a crop of 255 px in cells of 85, with pieces of 64 that move by 0 .. 20; at other sizes in
-    proportion.
+    Every piece has colours and a flip of its own. In its cell it moves by one pixel less than there is room.
     """
-    cell = round(size * 85 / 224)
-    piece = min(round(cell * 64 / 85), cell - 1)
     jitter = (0.4, 0.4, 0.4, 0.2)
     image = View(size, interpolation="bilinear", jitter=jitter, jitter_probability=1.0, photometric=0.66)
-    cut = dataclasses.replace(image, size=3 * cell, scale=(0.6, 1.0), grid=3, piece=piece, shift=cell - piece - 1)
-    return (image, cut)
+    puzzle = puzzle_of(image)
+    return (image, dataclasses.replace(puzzle, shift=puzzle.shift - 1))
+
+
+def infomin_views(size: int = 224) -> Recipe:
+    """Two views by InfoMin's policy D and a puzzle of its code (HobbitLong/PyContrast, datasets/util.py).
+
+    The puzzle is flipped as a whole, and keeps its colours.
+    """
+    crop = View(size, (0.2, 1.0), interpolation="bilinear")
+    view = dataclasses.replace(crop, jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5, rand_augment=2)
+    plain = dataclasses.replace(crop, jitter_probability=0.0, grayscale=0.0, apart=False)
+    return (view, view, puzzle_of(plain))
+
+
+def puzzle_of(view: View) -> View:
+    """The same as nine pieces of a larger crop of at least 0.6 of the image, as PIRL and InfoMin cut it.
+
+    For a view of 224 px it has 255, in cells of 85, with pieces of 64 that move by 0 .. 21; otherwise in proportion.
+    """
+    cell = round(view.size * 85 / 224)
+    piece = min(round(cell * 64 / 85), cell - 1)
+    return dataclasses.replace(view, size=3 * cell, scale=(0.6, 1.0), grid=3, piece=piece, shift=cell - piece)
 
 
 def supervised_views(size: int = 224) -> Recipe:
