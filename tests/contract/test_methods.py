@@ -30,7 +30,7 @@ def test_declares_what_the_library_shows(name):
     documented = inspect.getdoc(method)
     own = set(inspect.signature(method.__init__).parameters) - {"self", "backbone"}
     assert all(f"{option}:" in documented for option in own - set(FILLED_IN))
-    assert all(view.size <= 64 for view in method.views(64))
+    assert all(view.shape(3)[-1] <= 64 for view in method.views(64))
     assert "=" in inspect.getmodule(method).__doc__.splitlines()[0], "the file opens with the equation"
 
 

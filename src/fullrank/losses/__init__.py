@@ -10,6 +10,7 @@ from fullrank.losses.contrastive import directclr, info_nce, nnclr, nt_xent, nt_
 from fullrank.losses.cosine import byol, simsiam
 from fullrank.losses.masked import beit, dvae, ijepa, mae
 from fullrank.losses.msn import msn, msn_targets
+from fullrank.losses.nce import nce, nce_log_partition
 from fullrank.losses.sinkhorn import sinkhorn
 from fullrank.losses.swapped import dino, dino_center, swav, swav_codes
 from fullrank.losses.vicreg import variance_covariance, vicreg, vicreg_predicted
@@ -28,6 +29,8 @@ __all__ = [
     "mae",
     "msn",
     "msn_targets",
+    "nce",
+    "nce_log_partition",
     "nnclr",
     "nt_xent",
     "nt_xent_predicted",

@@ -13,7 +13,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from fullrank.errors import InputError
-from fullrank.networks import Branch, MultiCrop, Siamese, Switches
+from fullrank.networks import Branch, MultiCrop, Puzzle, Siamese, Switches
 from fullrank.registry import Registry
 from fullrank.schedules import Progress, Schedule
 from fullrank.views import Recipe
@@ -138,6 +138,8 @@ class Method(nn.Module):
     target_std: ClassVar[float | None] = None
     # Whether the second view is always a caption; `second` is then a text encoder.
     second_is_text: ClassVar[bool] = False
+    # Whether it remembers every sample by its position in the set, which a stream does not tell.
+    remembers_samples: ClassVar[bool] = False
     # Why several small passes are not one step of this method: empty where they are.
     no_accumulation: ClassVar[str] = "its loss compares the samples of a batch with each other"
     # Why the views cannot go through two different networks: empty where they can.
@@ -185,5 +187,5 @@ class Method(nn.Module):
 
     def compilable(self) -> list[nn.Module]:
         """The parts that torch.compile takes: without state of their own, fed with batches of one size."""
-        parts = [module for module in self.modules() if isinstance(module, Branch | MultiCrop)]
+        parts = [module for module in self.modules() if isinstance(module, Branch | MultiCrop | Puzzle)]
         return [part for part in parts if getattr(part.backbone, "compiles", True)]

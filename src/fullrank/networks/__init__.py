@@ -10,7 +10,9 @@ from fullrank.networks.online_classifier import OnlineClassifier
 from fullrank.networks.patches import patchify, standardise_patches, unpatchify
 from fullrank.networks.projector import mlp, parse_widths
 from fullrank.networks.prototypes import Prototypes, ScaledPrototypes, freeze_early
+from fullrank.networks.puzzle import Puzzle
 from fullrank.networks.siamese import Head, Siamese, Sides, Switches
+from fullrank.networks.split_colours import SideBySide, SplitColours
 from fullrank.networks.text import create_text_encoder, is_text_encoder
 from fullrank.networks.tokenizer import DiscreteVAE, PatchKMeans
 
@@ -28,11 +30,14 @@ __all__ = [
     "PatchKMeans",
     "PixelDecoder",
     "Prototypes",
+    "Puzzle",
     "Queue",
     "ReplacingEncoder",
     "ScaledPrototypes",
     "Siamese",
+    "SideBySide",
     "Sides",
+    "SplitColours",
     "Switches",
     "UnitRows",
     "VisibleEncoder",

@@ -6,6 +6,8 @@ process keeps the same memory, which is that of one process with the joint batch
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -63,13 +65,18 @@ class Queue(nn.Module):
 
 
 class Bank(nn.Module):
-    """One row for every sample of the set: a moving average of its embeddings, of length 1."""
+    """One row for every sample of the set: a moving average of its embeddings, of length 1.
+
+    The rows start uniform in a cube, which gives them length 1 on average, and are then scaled to it unless
+    `scaled_start` is false, as in CMC.
+    """
 
     rows: Tensor
 
-    def __init__(self, samples: int, width: int) -> None:
+    def __init__(self, samples: int, width: int, *, scaled_start: bool = True) -> None:
         super().__init__()
-        self.register_buffer("rows", unit(torch.randn(samples, width)))
+        rows = (2 * torch.rand(samples, width) - 1) * math.sqrt(3 / width)
+        self.register_buffer("rows", unit(rows) if scaled_start else rows)
 
     def draw(self, index: Int[Tensor, " b"], negatives: int) -> Int[Tensor, "b k"]:
         """Row numbers for each sample: its own, then `negatives` of all rows, with replacement.

@@ -161,6 +161,8 @@ def place(
     if isinstance(opened, Stream):
         if settings.steps is None:
             raise InputError(f"{opened.name} is a stream of unknown length: give --steps in place of epochs")
+        if methods.get(settings.method).remembers_samples:
+            raise InputError(f"{settings.method} remembers every sample, and {opened.name} is a stream: store it first")
         seen = settings.steps * settings.batch_size
         return StreamFeed(opened, pixels, recipe, augment, workers=workers), seen, slice(None)
     if placement == "memory":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from importlib import resources
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torchvision.utils import make_grid
 
 from fullrank.evaluation.features import Pictures, embed_pictures
 from fullrank.files import write_text
@@ -55,9 +57,19 @@ def shown_views(images: Tensor, prepared: Prepared, device: torch.device) -> dic
     views = augment(images.to(device))
     mean = torch.tensor(prepared.pixels.mean).view(-1, 1, 1)
     std = torch.tensor(prepared.pixels.std).view(-1, 1, 1)
-    size = views[0].shape[-1]
-    rows = [thumbnails(images, size)] + [thumbnails(view.cpu().float() * std + mean, size) for view in views]
+    shown = [mosaic(view.cpu().float() * std + mean) for view in views]
+    size = shown[0].shape[-1]
+    rows = [thumbnails(each, size) for each in (images, *shown)]
     return {"views": to_bytes(torch.stack(rows, dim=1))}
+
+
+def mosaic(views: Tensor) -> Tensor:
+    """Pictures (n, C, S, S) as they are; the pieces of puzzles (n, k, C, S, S) laid out in a square, white between."""
+    if views.ndim == 4:
+        return views
+    side = math.ceil(views.shape[1] ** 0.5)
+    square = nn.functional.pad(views, (0,) * 7 + (side**2 - views.shape[1],), value=1.0)
+    return torch.stack([make_grid(pieces, side, padding=1, pad_value=1.0) for pieces in square])
 
 
 def neighbours(features: Tensor, images: Tensor) -> dict[str, np.ndarray]:

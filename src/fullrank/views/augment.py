@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,8 @@ from fullrank.errors import InputError
 from fullrank.views.colour import UNCHANGED, Jitter, Stored
 from fullrank.views.crop import FULL_SCALE, check_depth, draw_boxes, resized_crop
 from fullrank.views.filters import GaussianBlur, solarize
+from fullrank.views.puzzle import cut, draw_corners
+from fullrank.views.rand_augment import Chain, Operations, draw_operations, draw_photometric
 from fullrank.views.recipe import Recipe, View
 from fullrank.views.subset import change_where
 
@@ -32,6 +34,7 @@ class Draws:
     blur: list[bool]
     sigma: Float[Tensor, " n"]
     solarize: list[bool]
+    operations: Chain  # between blur and solarize; grayscale is the last of them, where there are any
 
     def of(self, part: slice) -> Draws:
         """The choices of some samples."""
@@ -43,7 +46,7 @@ def draw(view: View, n: int) -> Draws:
     strength, unchanged = torch.tensor(view.jitter), torch.tensor(UNCHANGED)
     low = (unchanged - strength).clamp_min(torch.tensor([0.0, 0.0, 0.0, -0.5]))
     factors = low + torch.rand(n, 4) * (unchanged + strength - low)
-    return Draws(
+    drawn = Draws(
         flip=(torch.rand(n) < view.flip).tolist(),
         order=torch.rand(n, 4).argsort(1),
         factors=torch.where(torch.rand(n, 1) < view.jitter_probability, factors, unchanged),
@@ -51,17 +54,23 @@ def draw(view: View, n: int) -> Draws:
         blur=(torch.rand(n) < view.blur).tolist(),
         sigma=torch.empty(n).uniform_(*view.blur_sigma),
         solarize=(torch.rand(n) < view.solarize).tolist(),
+        operations=draw_photometric(view.photometric, n) if view.photometric else draw_operations(view.rand_augment, n),
     )
+    if view.grayscale_first or not (view.photometric or view.rand_augment):
+        return drawn
+    grey_last = drawn.operations.then("Color", 0.0, drawn.grayscale)
+    return replace(drawn, operations=grey_last, grayscale=torch.zeros_like(drawn.grayscale))
 
 
 class Changes:
     """One view's draws for a batch, ready to be applied to parts of it."""
 
-    def __init__(self, view: View, draws: Draws, channels: int, size: int, device: torch.device) -> None:
+    def __init__(self, view: View, draws: Draws, fill: Float[Tensor, " c"], size: int, device: torch.device) -> None:
         self.view, self.draws, self.size, self.device = view, draws, size, device
-        first = view.grayscale_first
+        first, channels = view.grayscale_first, len(fill)
         self.jitter = Jitter(draws.order, draws.factors, draws.grayscale, channels, device, grayscale_first=first)
         self.blur = GaussianBlur(draws.sigma[draws.blur], view.blur_kernel, size, channels, device)
+        self.operations = Operations(draws.operations, fill)
 
     def flip(self, crops: Shaped[Tensor, "m c s s"], part: slice) -> Float[Tensor, "m c s s"]:
         """Crops of any type, flipped where drawn, as float32."""
@@ -79,16 +88,16 @@ class Changes:
         return crops.clamp_(0, FULL_SCALE.get(images.dtype, 1))
 
     def recolour(self, crops: Float[Tensor, "m c s s"], part: slice, scale: float) -> Stored:
-        """Jitter, grayscale, blur and solarize crops whose values times `scale` are in [0, 1]; uses them up."""
+        """Jitter, blur, ... crops whose values times `scale` are in [0, 1]; uses them up."""
         start = torch.full((len(crops), 1, 1, 1), scale, device=self.device)
         x, factor, offset = self.jitter(Stored(crops, start, torch.zeros_like(start)), part)
         before = sum(self.draws.blur[: part.start])
         x = change_where(x, part, self.draws.blur, lambda some, _: self.blur(some, slice(before, before + len(some))))
-        if any(self.draws.solarize[part]):
-            x, solarized = x.mul_(factor).add_(offset), self.draws.solarize
-            x = change_where(x, part, solarized, lambda some, _: solarize(some, self.view.solarize_threshold))
-            factor, offset = torch.ones_like(factor), torch.zeros_like(offset)
-        return Stored(x, factor, offset)
+        if not (self.operations.turns or any(self.draws.solarize[part])):
+            return Stored(x, factor, offset)
+        x = self.operations(x.mul_(factor).add_(offset).clamp_(0, 1), part)
+        x = change_where(x, part, self.draws.solarize, lambda some, _: solarize(some, self.view.solarize_threshold))
+        return Stored(x, torch.ones_like(factor), torch.zeros_like(offset))
 
 
 class Augment(nn.Module):
@@ -124,8 +133,8 @@ class Augment(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     @torch.no_grad()
-    def forward(self, images: Shaped[Tensor, "n c h w"]) -> list[Float[Tensor, "n c _ _"]]:
-        """All views of the images, float32 of (n, c, size, size), normalised.
+    def forward(self, images: Shaped[Tensor, "n c h w"]) -> list[Float[Tensor, "n ..."]]:
+        """All views of the images, float32 of the shapes `View.shape`, normalised.
 
         Raises:
             InputError: another number of channels than the statistics have, or values that are
@@ -138,7 +147,7 @@ class Augment(nn.Module):
         return [self._make(images, view, box) for view, box in zip(self.views, boxes, strict=True)]
 
     @torch.no_grad()
-    def finish(self, crops: list[Shaped[Tensor, "n c _ _"]]) -> list[Float[Tensor, "n c _ _"]]:
+    def finish(self, crops: list[Shaped[Tensor, "n c _ _"]]) -> list[Float[Tensor, "n ..."]]:
         """The views of crops that were made elsewhere (`RandomCrops`), one batch for each view.
 
         Raises:
@@ -155,12 +164,27 @@ class Augment(nn.Module):
 
     def _make(
         self, images: Shaped[Tensor, "n c h w"], view: View, boxes: Int[Tensor, "n 4"] | None
-    ) -> Float[Tensor, "n c s s"]:
+    ) -> Float[Tensor, "n ..."]:
         """One view of each image, cropped to its box, or whole where it has been cropped already."""
+        if view.grid == 1:
+            return self._picture(images, view, boxes)
+        n = len(images)
+        corners = draw_corners(view, n * self.share[1])[self._part(n)]
+        if not view.apart:
+            return cut(self._picture(images, view, boxes), corners, view.piece)
+        crops = images if boxes is None else _crop(images, view, boxes)
+        pieces = cut(crops, corners, view.piece)
+        return self._picture(pieces.flatten(0, 1), view, None).unflatten(0, (n, -1))
+
+    def _picture(
+        self, images: Shaped[Tensor, "n c h w"], view: View, boxes: Int[Tensor, "n 4"] | None
+    ) -> Float[Tensor, "n c s s"]:
+        """The same before it is cut."""
         n, c, *sides = images.shape
         size = view.size if boxes is not None else sides[0]
-        changes = Changes(view, draw(view, n * self.share[1]).of(self._part(n)), c, size, images.device)
-        output, mean, std = _uninitialised((n, c, size, size), images.device), self.mean, self.std
+        mean, std = self.mean, self.std
+        changes = Changes(view, draw(view, n * self.share[1]).of(self._part(n)), mean.flatten(), size, images.device)
+        output = _uninitialised((n, c, size, size), images.device)
         with torch.autocast(images.device.type, enabled=False):
             for part in _parts(images, max(size, *sides)):
                 if boxes is None:
@@ -175,6 +199,18 @@ class Augment(nn.Module):
         if images.shape[1] != len(self.mean):
             raise InputError(f"images have {images.shape[1]} channels, mean and std {len(self.mean)}: give one each")
         check_depth(images)
+
+
+def _crop(images: Shaped[Tensor, "n c h w"], view: View, boxes: Int[Tensor, "n 4"]) -> Float[Tensor, "n c s s"]:
+    """The images cropped to their boxes and resized, and nothing else, in [0, 1]."""
+    n, c, *sides = images.shape
+    crops = _uninitialised((n, c, view.size, view.size), images.device)
+    scale, upright = FULL_SCALE.get(images.dtype, 1), torch.zeros(n, dtype=torch.bool)
+    with torch.autocast(images.device.type, enabled=False):
+        for part in _parts(images, max(view.size, *sides)):
+            some = resized_crop(images[part].float(), boxes[part], upright[part], view.size, view.interpolation)
+            torch.div(some, scale, out=crops[part]).clamp_(0, 1)
+    return crops
 
 
 def _parts(images: Shaped[Tensor, "n c h w"], side: int) -> Iterator[slice]:

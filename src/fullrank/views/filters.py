@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fullrank.views.separable import Separable
 
-# Lighter taps change nothing at float32's precision, and their denormal products are very slow on CPUs.
-LIGHTEST_TAP = 1e-9
+# In units of the precision: lighter taps change nothing, and their denormal products are very slow on CPUs.
+LIGHTEST_TAP = 0.01
 TILES = range(8, 33)  # sides that a tile may have: larger ones multiply more zeros, smaller ones take more calls
 BEST_TILE = 16
 WHOLE = 64  # pixels a side up to which a view is one tile
@@ -35,15 +35,13 @@ class GaussianBlur:
     def __init__(
         self, sigma: Float[Tensor, " n"], kernel_size: int, size: int, channels: int, device: torch.device
     ) -> None:
-        radius = min(kernel_size // 2, size - 1)
-        taps = _gaussian_taps(sigma, radius)
         tiles = [side for side in TILES if size % side == 0]
+        self.bands = []
         if device.type == "cpu" and size > WHOLE and tiles:
             tile = min(tiles, key=lambda side: abs(side - BEST_TILE))
-            self.bands = [_band(row[None, _support(row)], tile)[0] for row in taps]
+            self.bands = [_band(row[None, _support(row)], tile)[0] for row in _gaussian_taps(sigma, kernel_size, size)]
         else:
-            self.bands = []
-            matrix = _folded(_band(taps.to(device), size), size)
+            matrix = gaussian_matrix(sigma, kernel_size, size, device)
             self.whole = Separable(matrix, matrix, channels)
 
     def __call__(self, images: Float[Tensor, "m c s s"], part: slice) -> Float[Tensor, "m c s s"]:
@@ -55,9 +53,18 @@ class GaussianBlur:
         return images
 
 
-def _gaussian_taps(sigma: Float[Tensor, " n"], radius: int) -> Float[Tensor, "n taps"]:
+def gaussian_matrix(
+    sigma: Float[Tensor, " n"], kernel_size: int, size: int, device: torch.device
+) -> Float[Tensor, "n {size} {size}"]:
+    """The blur of one side of `size` pixels, mirrored at its ends, as a matrix for each sample."""
+    return _folded(_band(_gaussian_taps(sigma, kernel_size, size).to(device), size), size)
+
+
+def _gaussian_taps(sigma: Float[Tensor, " n"], kernel_size: int, size: int) -> Float[Tensor, "n taps"]:
+    radius = min(kernel_size // 2, size - 1)
     offset = torch.arange(-radius, radius + 1) / sigma.unsqueeze(1)
-    return torch.threshold(torch.softmax(-0.5 * offset.square(), dim=1), LIGHTEST_TAP, 0)
+    taps = torch.softmax(-0.5 * offset.square(), dim=1)
+    return torch.threshold(taps, LIGHTEST_TAP * torch.finfo(taps.dtype).eps, 0)
 
 
 def _support(taps: Float[Tensor, " taps"]) -> slice:

@@ -13,7 +13,7 @@ from fullrank.errors import InputError, unknown
 
 @dataclass(frozen=True)
 class View:
-    """How one view is made: crop and resize, flip, jitter, grayscale, blur, solarize, in this order.
+    """How one view is made: crop and resize, flip, jitter, grayscale, blur, solarize, in this order; then a cut.
 
     The defaults are what nearly all joint-embedding methods share; each sample draws its own values.
     Saturation, hue and grayscale change images of three channels only.
@@ -36,10 +36,16 @@ class View:
         solarize: probability of inverting all values from `solarize_threshold` up.
         solarize_threshold: in (0, 1]; the default is 128 of 255.
         count: how many views of this kind (multi-crop: six small ones, say).
-        grid: cells a side that the view is cut into, one jittered square from each: a puzzle of grid * grid pieces.
+        rand_augment: how many operations of RandAugment come between blur and grayscale, each with probability 0.5 and
+            at full strength (`rand_augment.draw_operations`).
+        photometric: probability of posterize, sharpness, solarize and autocontrast one after the other in their place
+            (`rand_augment.draw_photometric`).
+        grid: squares a side that the view is cut into: a puzzle of grid * grid pieces in random order. Their places
+            are spread evenly, so that squares of more than a cell overlap.
         piece: pixels a side of a piece.
+        shift: pixels by which each piece moves at random from its place, at most, down and to the right.
         pieces: how many of them are kept, drawn at random; 0 for all.
-        apart: whether flip, colours, blur and solarize are drawn for each piece; else for the whole view before the
+        apart: whether flip, colours, blur and all after it are drawn for each piece; else for the whole view before the
             cut.
 
     Raises:
@@ -65,9 +71,12 @@ class View:
     pieces: int = 0
     apart: bool = True
     grayscale_first: bool = False
+    shift: int = 0
+    rand_augment: int = 0
+    photometric: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize"):
+        for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize", "photometric"):
             self._require(name, 0 <= getattr(self, name) <= 1, "a probability in 0 .. 1")
         for name in ("scale", "ratio", "blur_sigma"):
             low, high = getattr(self, name)
@@ -75,8 +84,12 @@ class View:
         self._require("scale", self.scale[1] <= 1, "a share of the area, at most 1")
         self._require("size", self.size >= 1, "at least 1 pixel")
         self._require("count", self.count >= 1, "at least 1")
-        self._require("grid", self.grid >= 1, "at least 1 cell")
-        self._require("piece", self.piece * self.grid <= self.size, "pixels that fit a cell of the grid")
+        self._require("rand_augment", self.rand_augment >= 0, "at least 0 operations")
+        self._require("photometric", not (self.rand_augment and self.photometric), "0 beside rand_augment")
+        self._require("grid", self.grid >= 1, "at least 1 square a side")
+        self._require("shift", self.shift >= 0, "at least 0 pixels")
+        fits = self.grid == 1 or 1 <= self.piece <= self.size - self.shift
+        self._require("piece", fits, f"1 .. {self.size - self.shift} pixels, what a view of {self.size} has room for")
         self._require("pieces", 0 <= self.pieces <= self.grid**2, "at most the pieces of the grid")
         self._require("interpolation", self.interpolation in ("bicubic", "bilinear"), "bicubic or bilinear")
         strengths = len(self.jitter) == 4 and all(s >= 0 for s in self.jitter) and self.jitter[3] <= 0.5
@@ -165,6 +178,43 @@ def moco_v1_views(size: int = 224) -> Recipe:
 def moco_v2_views(size: int = 224) -> Recipe:
     """The two equal views of MoCo v2's code (facebookresearch/moco, main_moco.py --aug-plus), also SimSiam's."""
     return (View(size, (0.2, 1.0), interpolation="bilinear", jitter=(0.4, 0.4, 0.4, 0.1), blur=0.5),) * 2
+
+
+def cmc_views(size: int = 224) -> Recipe:
+    """The one view of CMC's code (HobbitLong/CMC, train_CMC.py) for ResNets: crop and flip; AlexNet crops 0.2 .. 1."""
+    return supervised_views(size)
+
+
+def pirl_views(size: int = 224) -> Recipe:
+    """The image and the puzzle of PIRL's code (facebookresearch/vissl, pirl_jigsaw_4node_resnet50.yaml).
+
+    Every piece has colours and a flip of its own. In its cell it moves by one pixel less than there is room.
+    """
+    jitter = (0.4, 0.4, 0.4, 0.2)
+    image = View(size, interpolation="bilinear", jitter=jitter, jitter_probability=1.0, photometric=0.66)
+    puzzle = puzzle_of(image)
+    return (image, dataclasses.replace(puzzle, shift=puzzle.shift - 1))
+
+
+def infomin_views(size: int = 224) -> Recipe:
+    """Two views by InfoMin's policy D and a puzzle of its code (HobbitLong/PyContrast, datasets/util.py).
+
+    The puzzle is flipped as a whole, and keeps its colours.
+    """
+    crop = View(size, (0.2, 1.0), interpolation="bilinear")
+    view = dataclasses.replace(crop, jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5, rand_augment=2)
+    plain = dataclasses.replace(crop, jitter_probability=0.0, grayscale=0.0, apart=False)
+    return (view, view, puzzle_of(plain))
+
+
+def puzzle_of(view: View) -> View:
+    """The same as nine pieces of a larger crop of at least 0.6 of the image, as PIRL and InfoMin cut it.
+
+    For a view of 224 px it has 255, in cells of 85, with pieces of 64 that move by 0 .. 21; otherwise in proportion.
+    """
+    cell = round(view.size * 85 / 224)
+    piece = min(round(cell * 64 / 85), cell - 1)
+    return dataclasses.replace(view, size=3 * cell, scale=(0.6, 1.0), grid=3, piece=piece, shift=cell - piece)
 
 
 def supervised_views(size: int = 224) -> Recipe:
