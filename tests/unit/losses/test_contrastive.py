@@ -6,9 +6,11 @@ import jaxtyping
 import pytest
 import torch
 from loss_formulas import cosines, info_nce_mean, log_share, nt_xent_mean, relative_error, term_errors, views
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fullrank import losses
 from fullrank.errors import InputError
+from fullrank.losses.inputs import _PRODUCTS
 
 SHAPES = [(2, 1), (2, 7), (3, 5), (9, 4)]
 PAIRS = [losses.nt_xent, losses.info_nce, losses.directclr]
@@ -119,20 +121,33 @@ def test_half_precision_is_computed_in_float32(loss, dtype):
     assert max(relative_error(one, other) for one, other in zip(ours[1:], exact[1:], strict=True)) < 5e-3
 
 
-@pytest.mark.parametrize("loss", PAIRS)
-def test_reduced_float32_products_change_nothing(loss):
-    x, y = views(64, 48, dtype=torch.float32)
-    memory = torch.randn(32, 48)
-    both = [loss, lambda x, y: losses.info_nce(x, y, negatives=memory)]
-    expected = [value_and_gradients(each, x, y) for each in both]
+class Products(TorchDispatchMode):
+    """In which precision matrix products are made."""
+
+    def __init__(self):
+        super().__init__()
+        self.settings = []
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        if function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.bmm):
+            self.settings.append([getattr(backend, name) for backend, name, _ in _PRODUCTS])
+        return function(*arguments, **options or {})
+
+
+@pytest.mark.parametrize("loss", [*PAIRS, lambda x, y: losses.info_nce(x, y, negatives=torch.ones(2, 5, 3))])
+def test_products_are_in_full_precision_forward_and_backward(loss):
+    """Also where the program takes reduced ones, and on processors that have none."""
+    x, y = views(2, 3, dtype=torch.float32)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
-        found = [value_and_gradients(each, x, y) for each in both]
+        with Products() as products:
+            value_and_gradients(loss, x, y)
     finally:
         torch.set_float32_matmul_precision(before)
-    for ours, theirs in zip(found, expected, strict=True):
-        assert all(torch.equal(one, other) for one, other in zip(ours, theirs, strict=True))
+    exact = [value for _, _, value in _PRODUCTS]
+    assert len(products.settings) >= 2
+    assert all(setting == exact for setting in products.settings)
 
 
 @pytest.mark.parametrize("loss", PAIRS)

@@ -34,9 +34,11 @@ def test_queue_keeps_no_graph():
 
 
 def test_queue_finds_the_most_similar_row():
+    angles = torch.tensor([0.0, 0.006, 1.5, 3.0])  # the first two differ by less than bfloat16 sees
     queue = Queue(4, 2)
-    queue.rows.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.6, 0.8]]))
-    rows = torch.tensor([[3.0, 0.1], [0.1, 9.0], [-0.2, -0.1], [5.0, 5.5]], requires_grad=True)
+    queue.rows.copy_(torch.stack([angles.cos(), angles.sin()], 1))
+    near, lengths = angles + 0.001, torch.tensor([[3.0], [0.5], [9.0], [1.0]])
+    rows = lengths * torch.stack([near.cos(), near.sin()], 1)
     with torch.autocast("cpu", torch.bfloat16):
         assert queue.nearest(rows).tolist() == [0, 1, 2, 3]
 
