@@ -23,6 +23,13 @@ SMALL = {
     "prototypes": 20,
 }
 
+# Options that bring other state or other statistics: these too must survive saving and several processes.
+VARIANTS = [
+    ("swav", {"queue": 13, "queue_from_epoch": 0}),
+    ("dino", {"batch_norm": True, "norm_last_layer": False, "freeze_epochs": 0.0}),
+    ("msn", {"sinkhorn": False, "smoothing": 0.1, "entropy": 0.5, "patch_drop": 0.0}),
+]
+
 
 class TinyBackbone(nn.Module):
     """A convolution, a norm, a pool: enough to carry gradients and statistics."""

@@ -13,7 +13,9 @@ from fullrank.networks import Momentum
 from fullrank.runs.settings import FILLED_IN, method_options, switch_names, train_options
 from fullrank.schedules import Progress
 from fullrank.training.optimizer import OPTIMIZERS, build_optimizer
-from tests.contract.networks import N, batch, build, run
+from tests.contract.networks import VARIANTS, N, batch, build, run
+
+PLAIN = [(name, {}) for name in methods.names()]
 
 
 @pytest.fixture(params=methods.names())
@@ -106,11 +108,12 @@ def train(method, name, steps, dtype=torch.float32, part=slice(None), *, text=Fa
     return loss
 
 
-def test_saved_and_loaded_goes_on_as_before(name, tmp_path):
-    method = build(name)
+@pytest.mark.parametrize(("name", "options"), PLAIN + VARIANTS)
+def test_saved_and_loaded_goes_on_as_before(name, options, tmp_path):
+    method = build(name, **options)
     train(method, name, 3)
     torch.save(method.state_dict(), tmp_path / "state.pt")
-    other = build(name, seed=9)
+    other = build(name, seed=9, **options)
     other.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
     assert run(other, batch(name, seed=2)).loss == run(method, batch(name, seed=2)).loss
     assert all(torch.equal(value, method.state_dict()[key]) for key, value in other.state_dict().items())
@@ -154,27 +157,29 @@ def test_published_optimiser_takes_every_parameter_once(name):
     assert set(given) == trained
 
 
-def process(rank, world, name, folder, text=False):
+def process(rank, world, name, folder, options, text):
     """One of several processes, with its own rows of the joint batches."""
     torch.set_num_threads(1)
     meeting = f"file://{folder}/meeting"
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
     from fullrank.networks.batch_norm import synchronise_batch_norm
 
-    method = synchronise_batch_norm(build(name, text=text).double())
+    method = synchronise_batch_norm(build(name, text=text, **options).double())
     parallel = nn.parallel.DistributedDataParallel(method)
     train(parallel, name, 3, torch.float64, slice(rank * N // world, (rank + 1) * N // world), text=text)
     torch.save(method.state_dict(), folder / f"rank{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_equal_one(name, tmp_path):
-    assert_two_processes_equal_one(name, tmp_path, text=False)
+@pytest.mark.parametrize(("name", "options"), PLAIN + VARIANTS)
+def test_two_processes_equal_one(name, options, tmp_path):
+    assert_two_processes_equal_one(name, tmp_path, options=options)
 
 
-def assert_two_processes_equal_one(name, tmp_path, *, text):
-    torch.multiprocessing.spawn(process, (2, name, tmp_path, text), nprocs=2)
-    method = build(name, text=text).double()
+def assert_two_processes_equal_one(name, tmp_path, *, options=None, text=False):
+    options = options or {}
+    torch.multiprocessing.spawn(process, (2, name, tmp_path, options, text), nprocs=2)
+    method = build(name, text=text, **options).double()
     train(method, name, 3, torch.float64, text=text)
     for rank in range(2):
         found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)

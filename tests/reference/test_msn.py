@@ -167,12 +167,12 @@ def numbers_in(words: str) -> list[float]:
 
 
 def schedules(p: dict) -> tuple[Optimization, int]:
-    """The rates of the run that the file's steps belong to, and its length."""
+    """The rates of the run that the file's steps belong to, counted in steps, and its length."""
     start, end = re.search(r"wd ([\d.]+)->([\d.]+)", p["adamw"]).groups()
     epochs = int(re.search(r"epochs=(\d+)", p["adamw"])[1])  # of S steps each
     lr = p["lr"]
     factors = {"start_factor": lr["start"] / lr["ref"], "end_factor": lr["final"] / lr["ref"]}
-    schedule = Schedule(lr["warmup_steps"] / p["S"], **factors, first_step=1, stretch=1.25)
+    schedule = Schedule(lr["warmup_steps"], **factors, first_step=1, stretch=1.25)
     published = get("msn").published
     options = {"weight_decay_end": float(end), "no_decay": published.no_decay}
     return Optimization(published.optimizer, lr["ref"], float(start), 256, epochs, schedule, **options), epochs * p["S"]
@@ -188,11 +188,11 @@ def test_training_steps(precision, fixture_file, error_table, permutations, monk
     aimed: list[Tensor] = []
     make_targets = losses.msn_targets
     monkeypatch.setattr(losses, "msn_targets", lambda *a, **k: aimed.append(make_targets(*a, **k)) or aimed[-1])
-    permutations[:] = list(tensor(file, "in_perm"))
+    permutations[:] = list(tensor(file, "in_perm")) if p["p"] else []
     found: dict[str, list] = defaultdict(list)
     for number in range(p["S"]):
         views = [tensor(file, f"in_view{v}", precision)[number] for v in range(1 + p["nrand"] + p["nfocal"])]
-        progress = Progress(number, steps, p["S"])
+        progress = Progress(number, steps, 1)
         step = method(Batch(views, torch.arange(p["B"]), progress=progress))
         method.zero_grad()
         step.loss.backward()
