@@ -19,6 +19,7 @@ SMALL = {
     "projector": "24-24-16",
     "predictor": "20-16",
     "queue": 24,
+    "words": 24,
     "negatives": 12,
     "prototypes": 20,
 }
@@ -42,7 +43,11 @@ class TinyBackbone(nn.Module):
         self.norm = nn.BatchNorm2d(12)
 
     def forward(self, images):
-        return self.norm(self.convolution(images)).relu().mean((2, 3))
+        return self.forward_intermediates(images)[-1].mean((2, 3))
+
+    def forward_intermediates(self, images, indices=2, intermediates_only=True):
+        before = self.convolution(images)
+        return [before, self.norm(before).relu()][-indices:]
 
 
 def backbone(kind, channels=CHANNELS):

@@ -8,9 +8,11 @@ passes its own rows, equally many, and the averaged gradient is that of one proc
 from fullrank.losses.barlow_twins import barlow_twins
 from fullrank.losses.contrastive import directclr, info_nce, nnclr, nt_xent, nt_xent_predicted
 from fullrank.losses.cosine import byol, simsiam
+from fullrank.losses.cpc import cpc
 from fullrank.losses.masked import beit, dvae, ijepa, mae
 from fullrank.losses.msn import msn, msn_targets
 from fullrank.losses.nce import nce, nce_log_partition
+from fullrank.losses.obow import obow
 from fullrank.losses.sinkhorn import sinkhorn
 from fullrank.losses.swapped import dino, dino_center, swav, swav_codes
 from fullrank.losses.vicreg import variance_covariance, vicreg, vicreg_predicted
@@ -20,6 +22,7 @@ __all__ = [
     "barlow_twins",
     "beit",
     "byol",
+    "cpc",
     "dino",
     "dino_center",
     "directclr",
@@ -34,6 +37,7 @@ __all__ = [
     "nnclr",
     "nt_xent",
     "nt_xent_predicted",
+    "obow",
     "simsiam",
     "sinkhorn",
     "swav",

@@ -1,7 +1,9 @@
 """The parts that methods are built from: backbones, heads, branches, momentum encoders, memories."""
 
-from fullrank.networks.backbone import create_backbone, feature_width
+from fullrank.networks.backbone import create_backbone, feature_width, refuse_fixed_size
 from fullrank.networks.branch import Branch, FirstEntries, UnitRows
+from fullrank.networks.context import ContextNetwork, RowPredictor
+from fullrank.networks.feature_maps import FeatureMaps
 from fullrank.networks.masked import BlockPredictor, MaskedEncoder, PixelDecoder, ReplacingEncoder, VisibleEncoder
 from fullrank.networks.memory import Bank, Queue, unit
 from fullrank.networks.momentum import Momentum
@@ -15,12 +17,15 @@ from fullrank.networks.siamese import Head, Siamese, Sides, Switches
 from fullrank.networks.split_colours import SideBySide, SplitColours
 from fullrank.networks.text import create_text_encoder, is_text_encoder
 from fullrank.networks.tokenizer import DiscreteVAE, PatchKMeans
+from fullrank.networks.vocabulary import Vocabulary, perplexities, word_weights
 
 __all__ = [
     "Bank",
     "BlockPredictor",
     "Branch",
+    "ContextNetwork",
     "DiscreteVAE",
+    "FeatureMaps",
     "FirstEntries",
     "Head",
     "MaskedEncoder",
@@ -33,6 +38,7 @@ __all__ = [
     "Puzzle",
     "Queue",
     "ReplacingEncoder",
+    "RowPredictor",
     "ScaledPrototypes",
     "Siamese",
     "SideBySide",
@@ -41,6 +47,7 @@ __all__ = [
     "Switches",
     "UnitRows",
     "VisibleEncoder",
+    "Vocabulary",
     "create_backbone",
     "create_text_encoder",
     "feature_width",
@@ -49,7 +56,10 @@ __all__ = [
     "mlp",
     "parse_widths",
     "patchify",
+    "perplexities",
+    "refuse_fixed_size",
     "standardise_patches",
     "unit",
     "unpatchify",
+    "word_weights",
 ]

@@ -55,6 +55,16 @@ def feature_width(backbone: nn.Module) -> int:
     return int(backbone.num_features)  # type: ignore[arg-type]
 
 
+def refuse_fixed_size(backbone: nn.Module, method: str) -> None:
+    """Raises `InputError` for a network that takes images of one size only, where a method has several."""
+    if getattr(getattr(backbone, "patch_embed", None), "strict_img_size", False):
+        kind = type(backbone).__name__
+        raise InputError(
+            f"{method} sends images of several sizes through its backbone, and {kind} takes one size: "
+            "give a convolutional one, such as --backbone resnet50"
+        )
+
+
 def creation_arguments(name: str, channels: int, image_size: int) -> dict[str, Any]:
     """The keyword arguments with which timm builds the same network again."""
     arguments: dict[str, Any] = {"num_classes": 0, "in_chans": channels}

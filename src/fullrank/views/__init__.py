@@ -2,6 +2,7 @@
 
 from fullrank.views.augment import Augment
 from fullrank.views.crop import RandomCrops
+from fullrank.views.patches import cpcv2_views, obow_views
 from fullrank.views.recipe import (
     Recipe,
     View,
@@ -33,6 +34,7 @@ __all__ = [
     "beit_views",
     "byol_views",
     "cmc_views",
+    "cpcv2_views",
     "dino_views",
     "ijepa_views",
     "infomin_views",
@@ -40,6 +42,7 @@ __all__ = [
     "moco_v1_views",
     "moco_v2_views",
     "msn_views",
+    "obow_views",
     "pirl_views",
     "simclr_views",
     "supervised_views",

@@ -35,6 +35,7 @@ class Draws:
     sigma: Float[Tensor, " n"]
     solarize: list[bool]
     operations: Chain  # between blur and solarize; grayscale is the last of them, where there are any
+    channel: Float[Tensor, " n"]  # where among the channels the one is that is kept, in [0, 1); -1 for all
 
     def of(self, part: slice) -> Draws:
         """The choices of some samples."""
@@ -55,11 +56,19 @@ def draw(view: View, n: int) -> Draws:
         sigma=torch.empty(n).uniform_(*view.blur_sigma),
         solarize=(torch.rand(n) < view.solarize).tolist(),
         operations=draw_photometric(view.photometric, n) if view.photometric else draw_operations(view.rand_augment, n),
+        channel=draw_channel(view.single_channel, n),
     )
     if view.grayscale_first or not (view.photometric or view.rand_augment):
         return drawn
     grey_last = drawn.operations.then("Color", 0.0, drawn.grayscale)
     return replace(drawn, operations=grey_last, grayscale=torch.zeros_like(drawn.grayscale))
+
+
+def draw_channel(probability: float, n: int) -> Float[Tensor, " n"]:
+    """Where the channel is that each of n samples keeps, in [0, 1) of all; -1 for a sample that keeps all of them."""
+    if not probability:
+        return torch.full((n,), -1.0)
+    return torch.rand(n).where(torch.rand(n) < probability, -1.0)
 
 
 class Changes:
@@ -98,6 +107,14 @@ class Changes:
         x = self.operations(x.mul_(factor).add_(offset).clamp_(0, 1), part)
         x = change_where(x, part, self.draws.solarize, lambda some, _: solarize(some, self.view.solarize_threshold))
         return Stored(x, torch.ones_like(factor), torch.zeros_like(offset))
+
+    def drop(self, x: Float[Tensor, "m c s s"], part: slice) -> None:
+        """Set the channels that are not kept to 0, the mean of normalised ones, in place."""
+        place = self.draws.channel[part]
+        if (place >= 0).any():
+            channel = torch.arange(x.shape[1])
+            dropped = (place >= 0).unsqueeze(1) & (channel != (place * x.shape[1]).long().unsqueeze(1))
+            x.masked_fill_(dropped[..., None, None].to(x.device), 0)
 
 
 class Augment(nn.Module):
@@ -193,6 +210,7 @@ class Augment(nn.Module):
                     crops = changes.crop(images[part], part, boxes[part])
                 x, scale, offset = changes.recolour(crops, part, 1 / FULL_SCALE.get(images.dtype, 1))
                 torch.mul(x, scale / std, out=output[part]).add_((offset - mean) / std)
+                changes.drop(output[part], part)
         return output
 
     def _check(self, images: Shaped[Tensor, "n c h w"]) -> None:

@@ -1,4 +1,4 @@
-"""Views that are cut into a puzzle of square pieces, each at a random place near its own, in random order."""
+"""Views that are cut into a puzzle of square pieces, each at a random place near its own."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from fullrank.views.recipe import View
 def draw_corners(view: View, n: int) -> Int[Tensor, "n k 2"]:
     """Row and column of the upper left corner of each of the k pieces of n views, from torch's default generator.
 
-    The pieces come in random order; where fewer are kept than the grid has, it is random which.
+    Where fewer are kept than the grid has, it is random which; they come in random order or row by row.
     """
     order = torch.rand(n, view.grid**2).argsort(1)[:, : view.pieces or view.grid**2]
+    if not view.shuffle:
+        order = order.sort(1).values
     places = torch.stack([order // view.grid, order % view.grid], 2)
     step = (view.size - view.piece - view.shift) // (view.grid - 1)
     return places * step + torch.randint(view.shift + 1, places.shape)

@@ -35,18 +35,20 @@ class View:
             the Gaussian is cut off; a view too small for them takes the most that fit its mirrored border.
         solarize: probability of inverting all values from `solarize_threshold` up.
         solarize_threshold: in (0, 1]; the default is 128 of 255.
+        single_channel: probability that one channel, drawn at random, is kept and the others are their means.
         count: how many views of this kind (multi-crop: six small ones, say).
         rand_augment: how many operations of RandAugment come between blur and grayscale, each with probability 0.5 and
             at full strength (`rand_augment.draw_operations`).
         photometric: probability of posterize, sharpness, solarize and autocontrast one after the other in their place
             (`rand_augment.draw_photometric`).
-        grid: squares a side that the view is cut into: a puzzle of grid * grid pieces in random order. Their places
-            are spread evenly, so that squares of more than a cell overlap.
+        grid: squares a side that the view is cut into: a puzzle of grid * grid pieces. Their places are spread evenly,
+            so that squares of more than a cell overlap.
         piece: pixels a side of a piece.
         shift: pixels by which each piece moves at random from its place, at most, down and to the right.
         pieces: how many of them are kept, drawn at random; 0 for all.
         apart: whether flip, colours, blur and all after it are drawn for each piece; else for the whole view before the
             cut.
+        shuffle: whether the pieces come in random order; else row by row.
 
     Raises:
         InputError: a value outside its range.
@@ -74,9 +76,11 @@ class View:
     shift: int = 0
     rand_augment: int = 0
     photometric: float = 0.0
+    single_channel: float = 0.0
+    shuffle: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize", "photometric"):
+        for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize", "photometric", "single_channel"):
             self._require(name, 0 <= getattr(self, name) <= 1, "a probability in 0 .. 1")
         for name in ("scale", "ratio", "blur_sigma"):
             low, high = getattr(self, name)
