@@ -103,13 +103,9 @@ class IJEPA(Method):
         self.target = Momentum(self.network)
 
     @property
-    def backbone(self) -> nn.Module:
-        """The momentum encoder's."""
-        return self.target.copy.backbone  # type: ignore[return-value]
-
-    def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What the momentum encoder makes of whole pictures, twice."""
-        return self.target.copy.embed(images)  # type: ignore[operator]
+    def kept(self) -> nn.Module:
+        """The momentum encoder."""
+        return self.target.copy
 
     def forward(self, batch: Batch) -> Step:
         """Encode the contexts, predict the targets from each."""

@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fullrank import losses
-from fullrank.methods.method import Batch, Method, Optimization, Step, register
+from fullrank.methods.method import Batch, Method, Step, register
+from fullrank.methods.moco import MoCo
 from fullrank.networks import Branch, Head, Momentum, Puzzle, Queue, feature_width, unit
-from fullrank.schedules import Progress, Schedule
+from fullrank.schedules import Progress
 from fullrank.views import infomin_views
 
 
@@ -41,17 +42,9 @@ class InfoMin(Method):
     family = "deep metric learning"
     paper = "Tian et al., NeurIPS 2020, arXiv:2005.10243"
     views = staticmethod(infomin_views)
-    published = Optimization(
-        "sgd",
-        learning_rate=0.03,
-        weight_decay=1e-4,
-        batch_size=256,
-        epochs=200,
-        schedule=Schedule(warmup_epochs=0, milestones=(0.6, 0.8)),
-        decays_1d=True,
-    )
+    published = MoCo.published
     no_accumulation = "every pass moves its queue"
-    one_network = "the momentum encoder makes the keys: it is the average of one network"
+    one_network = MoCo.one_network
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ class MoCo(Method):
         momentum: of the momentum encoder, constant.
     """
 
-    family = "self-distillation"
+    family = "deep metric learning"
     paper = "He et al., CVPR 2020, arXiv:1911.05722"
     views = staticmethod(moco_v1_views)
     published = Optimization(
