@@ -104,7 +104,7 @@ def interior(maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c _ _"]:
         height, width = maps.shape[2:]
         raise InputError(
             f"a feature map of {height} x {width} cells has none inside its border: "
-            "give a larger --image_size, a lower --stem_stride or fewer --levels"
+            "give the teacher a larger view, or a lower --stem_stride"
         )
     return maps[:, :, 1:-1, 1:-1]
 
