@@ -42,10 +42,8 @@ class Ranks:
             places = ranks.cpu().numpy()
             recalls = {f"{name}_r{k}": 100 * float(np.mean(places < k)) for k in CUTOFFS}
             found |= recalls | {f"{name}_recall": float(np.mean(list(recalls.values())))}
-            found |= {
-                f"{name}_median": float(np.floor(np.median(places)) + 1),
-                f"{name}_mean": float(places.mean() + 1),
-            }
+            found[f"{name}_median"] = float(np.floor(np.median(places)) + 1)
+            found[f"{name}_mean"] = float(places.mean() + 1)
         return found | {"rsum": sum(found[f"{name}_r{k}"] for name in ("i2t", "t2i") for k in CUTOFFS)}
 
 
@@ -138,7 +136,5 @@ def _check_owners(owners: Int[Array, " m"] | None, n: int, m: int) -> Int[Tensor
         return torch.arange(n).repeat_interleave(m // n)
     of = torch.as_tensor(owners).long()
     if of.shape != (m,) or len(of.unique()) != n or int(of.min()) != 0 or int(of.max()) != n - 1:
-        raise InputError(
-            f"owners of shape {tuple(of.shape)}: expected {m} numbers 0 .. {n - 1}, every image among them"
-        )
+        raise InputError(f"owners of shape {tuple(of.shape)}: expected {m} numbers 0 .. {n - 1}, each image among them")
     return of

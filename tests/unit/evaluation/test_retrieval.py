@@ -1,5 +1,7 @@
 """Image-text retrieval on cases that are counted by hand."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -33,7 +35,7 @@ def test_parts_of_the_scores_are_all_of_them(measure, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     images, captions = (torch.rand(n, 6, generator=generator) for n in (20, 60))
     whole = retrieval_ranks(images, captions, measure=measure)
-    monkeypatch.setattr("fullrank.evaluation.retrieval.HELD", 20 * 7 * 6)
+    monkeypatch.setattr(sys.modules[retrieval.__module__], "HELD", 20 * 7 * 6)
     parts = retrieval_ranks(images, captions, measure=measure)
     for name in ("i2t", "t2i", "first_i2t", "first_t2i"):
         assert torch.equal(getattr(parts, name), getattr(whole, name))
@@ -53,7 +55,7 @@ def test_folds_are_evaluated_apart():
     [
         ((IMAGES, CAPTIONS), {}, "4 captions do not divide among 3 images: give owners"),
         ((IMAGES, CAPTIONS[:, :2], OWNERS), {}, "images are 3 wide and captions 2"),
-        ((IMAGES, CAPTIONS, OWNERS.clamp_max(1)), {}, "expected 4 numbers 0 .. 2, every image among them"),
+        ((IMAGES, CAPTIONS, OWNERS.clamp_max(1)), {}, "expected 4 numbers 0 .. 2, each image among them"),
         ((IMAGES, CAPTIONS, OWNERS), {"folds": 2}, "3 images do not make 2 equal folds"),
         ((IMAGES, CAPTIONS, OWNERS), {"measure": "angle"}, "unknown measure 'angle'"),
         ((IMAGES * torch.nan, CAPTIONS, OWNERS), {}, "3 of 3 image features hold NaN"),
