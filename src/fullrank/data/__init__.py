@@ -65,39 +65,31 @@ def open_pictures(data: Any, split: str | None = None, include: str | None = Non
 
 
 def _open_named(text: str, split: str | None) -> Source | Stream | None:
+    from fullrank.data import named, shapes, streams
+
     name, colon, rest = text.partition(":")
     if name == "shapes":
-        from fullrank.data.shapes import open_shapes
-
-        return open_shapes(text, split)
+        return shapes.open_shapes(text, split)
     if text == "digits":
-        from fullrank.data.named import open_digits
-
-        return open_digits(split)
+        return named.open_digits(split)
     if name == "torchvision" and colon:
-        from fullrank.data.named import open_torchvision
-
-        return open_torchvision(rest, split)
+        return named.open_torchvision(rest, split)
     if name == "hf" and colon:
-        from fullrank.data.streams import HuggingFace
-
-        return HuggingFace(rest, split)
+        return streams.HuggingFace(rest, split)
     if (name == "wds" and colon) or (text.endswith(".tar") and "{" in text and not Path(text).exists()):
-        from fullrank.data.streams import WebDataset
-
-        return WebDataset(text.removeprefix("wds:"), split)
+        return streams.WebDataset(text.removeprefix("wds:"), split)
     return None
 
 
 def _open_path(text: str, split: str | None, include: str | None) -> Source:
-    from fullrank.data import archive, arrays, files, folder
+    from fullrank.data import archive, arrays, files
 
     path = Path(text).expanduser()
     try:
         if not path.exists():
             raise _missing(text, path)
         if path.is_dir():
-            return files.ImageFiles(folder.Folder(path.absolute()), split, include)
+            return files.ImageFiles(files.Folder(path.absolute()), split, include)
     except OSError as error:  # a folder above it may not be entered
         raise InputError(f"cannot read '{text}': {error.strerror}") from error
     if path.name.endswith(archive.SUFFIXES):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +16,7 @@ from torch import nn
 
 from fullrank import commands, methods
 from fullrank.errors import InputError
-from fullrank.files import unwritable, write_atomically, write_text
+from fullrank.files import plain, unwritable, write_atomically, write_text
 from fullrank.methods import Method
 from fullrank.networks.backbone import creation_arguments, load_timm_state, timm_state
 from fullrank.runs.build import build_method, facts_of
@@ -176,16 +175,3 @@ def rebuild_settings(config: dict[str, Any]) -> SimpleNamespace:
     """Settings from a stored mapping."""
     own = method_options(config["method"])
     return SimpleNamespace(**config, method_options={key: config[key] for key in own})
-
-
-def plain(value: Any) -> Any:
-    """`value` with nothing but what JSON and YAML know; numbers that are not finite become null."""
-    if isinstance(value, dict):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [plain(entry) for entry in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
