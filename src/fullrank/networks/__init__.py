@@ -9,7 +9,7 @@ from fullrank.networks.online_classifier import OnlineClassifier
 from fullrank.networks.patches import patchify, standardise_patches, unpatchify
 from fullrank.networks.projector import mlp, parse_widths
 from fullrank.networks.siamese import Head, Siamese, Sides, Switches
-from fullrank.networks.tokenizer import DiscreteVAE, PatchKMeans
+from fullrank.networks.tokenizer import DiscreteVAE, PatchKMeans, Tokenizer
 
 __all__ = [
     "Bank",
@@ -27,6 +27,7 @@ __all__ = [
     "Siamese",
     "Sides",
     "Switches",
+    "Tokenizer",
     "VisibleEncoder",
     "create_backbone",
     "feature_width",
