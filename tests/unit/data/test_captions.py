@@ -76,7 +76,8 @@ def test_it_is_found_by_itself(name, kind, tmp_path):
     files = PICTURES | {f"images/{name}": FORMATS[name].encode(), "README.txt": b"nothing"}
     path = tmp_path / f"set{kind}"
     source = open_source(write_folder(path, files) if kind == "folder" else write_archive(path, files))
-    assert [source.names[i] for i in range(4)] == list(PICTURES)
+    assert list(source.names) == list(PICTURES)
+    assert source.ignored == {".txt": 1}
     assert source.captions == [*SAID.values(), []]
 
 

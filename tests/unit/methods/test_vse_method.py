@@ -34,6 +34,7 @@ def test_a_step_by_hand():
     given = batch("vse", dtype=torch.float64)
     features = method.backbone(given.views[0])
     linear = method.network.projector[1]
+    nn.init.normal_(linear.bias)  # without one, the length of the features would not matter
     unit = lambda rows: rows / rows.norm(dim=1, keepdim=True)  # noqa: E731
     images = unit(linear(unit(features)))
     captions = unit(method.text.backbone(given.views[1]))

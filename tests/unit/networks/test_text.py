@@ -40,7 +40,7 @@ def test_gradients_reach_the_words_of_the_batch_only(name):
     encoder(TOKENS).square().sum().backward()
     reached = encoder.embedding.weight.grad.abs().sum(1) > 0
     assert set(torch.nonzero(reached).flatten().tolist()) == set(TOKENS.unique().tolist()) - {0}
-    assert all(value.grad is not None for value in encoder.parameters())
+    assert all(value.grad.abs().sum() > 0 for value in encoder.parameters() if value.ndim > 1)
 
 
 def test_a_caption_without_words_is_no_error():

@@ -110,14 +110,19 @@ def test_pairs_are_the_same_on_any_number_of_processes_and_when_resumed(kind):
     assert [batch.views[-1].tolist() for batch in resumed] == [batch.views[-1].tolist() for batch in whole[3:]]
 
 
-def test_pictures_beside_captions_are_those_without():
-    feed = CaptionFeed(make("memory"), torch.arange(40), torch.ones(40, 2, dtype=torch.int32))
-    for number, (plain, loaded) in enumerate(zip(all_views(make("memory")), feed.loader(Batches(PLAN)), strict=True)):
+@pytest.mark.parametrize("kind", ["memory", "workers"])
+def test_pictures_beside_captions_are_those_without(kind):
+    feed = CaptionFeed(make(kind), torch.arange(40), torch.ones(40, 2, dtype=torch.int32))
+    for number, (plain, loaded) in enumerate(zip(all_views(make(kind)), feed.loader(Batches(PLAN)), strict=True)):
         torch.manual_seed(number)
         beside = feed.views(loaded)
         assert torch.equal(beside.index, plain.index)
         assert all(torch.equal(one, other) for one, other in zip(beside.views, plain.views, strict=False))
-    assert torch.equal(pairs_of("workers")[0].views[0], pairs_of("workers", workers=2)[0].views[0])
+
+
+def test_workers_change_no_pair():
+    for alone, helped in zip(pairs_of("workers"), pairs_of("workers", workers=2), strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(alone.views, helped.views, strict=True))
 
 
 def test_a_picture_in_place_of_an_unreadable_one_brings_its_own_caption():
