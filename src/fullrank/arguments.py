@@ -9,10 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import docstring_parser
 import jsonargparse
 
 from fullrank import commands
+from fullrank.docstrings import described, summary
 from fullrank.errors import InputError, unknown
 
 # The first argument may stand without its name: `fullrank check photos/`.
@@ -71,8 +71,7 @@ def normalise(arguments: list[str], first: str, flags: set[str]) -> list[str]:
 
 def build_parser(name: str, function: Callable, *, with_json: bool) -> jsonargparse.ArgumentParser:
     """The parser of one command, from its signature and docstring."""
-    summary = (inspect.getdoc(function) or "").split("\n\n")[0]
-    parser = jsonargparse.ArgumentParser(prog=f"fullrank {name}", description=summary, exit_on_error=False)
+    parser = jsonargparse.ArgumentParser(prog=f"fullrank {name}", description=summary(function), exit_on_error=False)
     hints = get_type_hints(function)
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
@@ -100,12 +99,6 @@ def add_option(
         default=default,
         help=words.get(name, name) + note,
     )
-
-
-def described(function: Callable) -> dict[str, str]:
-    """What the docstring says of every argument."""
-    parsed = docstring_parser.parse(inspect.getdoc(function) or "")
-    return {entry.arg_name: " ".join((entry.description or "").split()) for entry in parsed.params}
 
 
 def chosen_method(arguments: list[str], config: dict[str, Any]) -> str:

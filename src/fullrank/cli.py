@@ -15,9 +15,9 @@ SUMMARIES = {
     "evaluate": "judge a trained backbone on labelled images",
     "embed": "write the representation of every image to a file",
     "diagnose": "say whether an embedding has collapsed, why, and what to do",
-    "methods": "list the methods, or show one",
+    "methods": "show the family tree of the methods, or all about one",
 }
-JSON_COMMANDS = ("check", "evaluate", "diagnose")
+JSON_COMMANDS = ("check", "evaluate", "diagnose", "methods")
 # How often a thread without work looks for some before it sleeps. Sleeping at once (PASSIVE) costs a training step a
 # third of its speed on idle cores; looking on for long costs as much where other programs want the cores too.
 SPINS = "20000"

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from fullrank.collapse import Verdict
     from fullrank.data.check import SourceCheck
     from fullrank.data.source import Source
+    from fullrank.runs.catalogue import FamilyTree, MethodPage
     from fullrank.runs.folder import Run
 
     Data: TypeAlias = str | Path | ndarray | Source
     Trained: TypeAlias = str | Path | Run
 else:  # what can stand on a command line
     Data = Trained = str
-    Run = SourceCheck = Verdict = Any
+    FamilyTree = MethodPage = Run = SourceCheck = Verdict = Any
 
 
 def train(
@@ -28,10 +29,12 @@ def train(
     *,
     split: str | None = None,
     include: str | None = None,
+    captions: str | None = None,
     output: str | None = None,
     recipe: str | None = None,
     method: str | None = None,
     backbone: str | None = None,
+    backbone_options: dict[str, Any] | None = None,
     branches: Literal["shared", "separate"] | None = None,
     backbone2: str | None = None,
     stem_stride: int | None = None,
@@ -75,12 +78,14 @@ def train(
         data: folder, .zip, .tar(.xz|.gz), .npy/.npz, torchvision:NAME, hf:NAME, shapes or digits; an array in Python.
         split: first-level folder or named part of the data, such as train.
         include: pattern that the paths of pictures must match, such as '*.tif'.
+        captions: file of captions (JSON lines, CSV, COCO's JSON, Flickr's tokens); found by itself among the data.
         output: folder of the run; runs/<data>-<method> when left out.
         recipe: settings by name (see fullrank/recipes) or a YAML file.
         method: which method to train (see `fullrank methods`).
         backbone: any timm model.
+        backbone_options: how timm builds it, --backbone_options.depth 6 --backbone_options.drop_path_rate 0.1.
         branches: whether both views go through one network or each through its own.
-        backbone2: network of the second view where it is another one; a text encoder for captions.
+        backbone2: network of the second view where it is another one; for captions gru, transformer or hf:NAME.
         stem_stride: pixels that the network's stem moves by (1, 2 or 4); chosen by image size when left out.
         image_size: pixels a side that the network sees; chosen from the data when left out.
         epochs: passes over the data.
@@ -229,12 +234,12 @@ def diagnose(
     return diagnose_path(path, data=data, split=split, include=include, target_std=target_std, report=report)
 
 
-def methods(name: str | None = None) -> str:
-    """List the methods, or show one: its paper, defaults and options.
+def methods(name: str | None = None) -> FamilyTree | MethodPage:
+    """Show the family tree of the methods, or one: equation, paper, options, views, published recipe, command.
 
     Args:
         name: a method.
     """
-    from fullrank.runs.settings import describe_methods
+    from fullrank.runs.catalogue import describe_methods
 
     return describe_methods(name)

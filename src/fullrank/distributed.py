@@ -57,6 +57,11 @@ def draw_rows(rows: int, draw: Callable[[int], Tensor]) -> Tensor:
     return own_rows(draw(rows * world_size()))
 
 
+def draw_seeds(rows: int) -> list[int]:
+    """A seed for every row of this process: for draws of unknown number, which each row then makes by itself."""
+    return draw_rows(rows, lambda n: torch.randint(2**62, (n,))).tolist()
+
+
 def all_reduce_sum(value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """The sum of `value` over processes, the same on each. Backward: the sum of the gradients over processes."""
     return _AllReduceSum.apply(value) if is_distributed() else value

@@ -18,10 +18,15 @@ class NotFinite(InputError):
     """A loss that is NaN or infinite: in training not what was given is at fault, but how the run went."""
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> InputError:
-    """The error for a name that does not exist, naming the nearest one that does."""
-    options = sorted(known)
-    near = difflib.get_close_matches(name, options, n=1, cutoff=0.5)
-    listing = ", ".join(options) if len(options) <= 12 else f"{len(options)} are known"
-    hint = f"did you mean '{near[0]}'?" if near else f"known: {listing}"
-    return InputError(f"unknown {kind} '{name}': {hint}")
+def unknown(kind: str, name: str, known: Iterable[str], *, listed: bool = False) -> InputError:
+    """The error for a name that does not exist, naming the nearest ones that do.
+
+    All of them follow where none is near and they are few, or with `listed`.
+    """
+    options = {option.lower(): option for option in sorted(known)}
+    near = difflib.get_close_matches(name.lower(), options, n=3 if listed else 1, cutoff=0.5)
+    words = [f"did you mean {' or '.join(repr(options[each]) for each in near)}?"] if near else []
+    if listed or not near:
+        few = listed or len(options) <= 12
+        words.append(f"known: {', '.join(options.values())}" if few else f"{len(options)} are known")
+    return InputError(f"unknown {kind} '{name}': {' '.join(words)}")

@@ -1,12 +1,13 @@
-"""Writing files so that a kill, a full disk or a crash never leaves half of one."""
+"""Writing files so that a kill, a full disk or a crash never leaves half of one, and plain values to write."""
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from fullrank.errors import InputError
 
@@ -47,3 +48,16 @@ def unwritable(path: Path, error: OSError) -> InputError:
     """The error for a place that cannot be written to."""
     reason = REASONS.get(error.errno or 0, error.strerror or str(error))
     return InputError(f"cannot write {path}: {reason}")
+
+
+def plain(value: Any) -> Any:
+    """`value` with nothing but what JSON and YAML know; numbers that are not finite become null."""
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(entry) for entry in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, bool | int | str) else str(value)

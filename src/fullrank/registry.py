@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """A table of named things of one kind; a wrong name is an error that names the nearest right one."""
+    """A table of named things of one kind; a wrong name is an error that names the nearest right ones, and all."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -29,9 +29,9 @@ class Registry(Generic[T]):
         return enter
 
     def get(self, name: str) -> T:
-        """The thing called `name`. Raises `InputError` with the nearest name when there is none."""
+        """The thing called `name`. Raises `InputError` with the names there are when there is none."""
         if name not in self._entries:
-            raise unknown(self.kind, name, self._entries)
+            raise unknown(self.kind, name, self._entries, listed=True)
         return self._entries[name]
 
     def names(self) -> list[str]:

@@ -8,7 +8,7 @@ from torch import nn
 
 from fullrank import methods
 from fullrank.methods import Batch, DataFacts
-from fullrank.networks import Switches
+from fullrank.networks import Switches, create_text_encoder
 from fullrank.runs.settings import method_options, switch_names
 
 N, CHANNELS, SIZE = 8, 3, 16
@@ -21,7 +21,15 @@ SMALL = {
     "queue": 24,
     "words": 24,
     "negatives": 12,
+    "prototypes": 20,
 }
+
+# Options that bring other state or other statistics: these too must survive saving and several processes.
+VARIANTS = [
+    ("swav", {"queue": 13, "queue_from_epoch": 0}),
+    ("dino", {"batch_norm": True, "norm_last_layer": False, "freeze_epochs": 0.0}),
+    ("msn", {"sinkhorn": False, "smoothing": 0.1, "entropy": 0.5, "patch_drop": 0.0}),
+]
 
 
 class TinyBackbone(nn.Module):
@@ -50,8 +58,8 @@ def backbone(kind, channels=CHANNELS):
     return timm.create_model(kind.default_backbone, in_chans=channels, **small, **kind.backbone_options)
 
 
-def build(name, seed=0, **options):
-    """The method on tiny networks."""
+def build(name, seed=0, *, text=False, **options):
+    """The method on tiny networks, the second one for captions where the method or `text` says so."""
     torch.manual_seed(seed)
     kind = methods.get(name)
     given = (
@@ -65,11 +73,16 @@ def build(name, seed=0, **options):
     channels = kind.branch_channels or (CHANNELS, CHANNELS)
     if kind.branch_channels:
         given["second"] = backbone(kind, channels[1])
+    if kind.second_is_text or text:
+        given["second"] = create_text_encoder("gru:embedding=8,width=10", FACTS.vocabulary)
     return kind(backbone(kind, channels[0]), **given)
 
 
-def batch(name, n=N, seed=1, dtype=torch.float32):
-    """Noisy views of random images, of the shapes that the method's recipe makes, with labels."""
+def batch(name, n=N, seed=1, dtype=torch.float32, *, text=False):
+    """Noisy views of random images, of the shapes that the method's recipe makes, with labels.
+
+    Where the second view is text, one view of each and a caption of one to five words.
+    """
     generator = torch.Generator().manual_seed(seed)
     views = []
     shared = torch.randn(n, CHANNELS, SIZE, SIZE, generator=generator)
@@ -78,6 +91,10 @@ def batch(name, n=N, seed=1, dtype=torch.float32):
             size = view.shape(CHANNELS)
             common = nn.functional.interpolate(shared, size[-2:]).view(n, *[1] * (len(size) - 3), *size[-3:])
             views.append((common + 0.3 * torch.randn(n, *size, generator=generator)).to(dtype))
+    if text or methods.get(name).second_is_text:
+        words = torch.randint(1, FACTS.vocabulary, (n, 5), generator=generator)
+        length = torch.randint(1, 6, (n, 1), generator=generator)
+        views = [views[0], words * (torch.arange(5) < length)]
     labels = torch.randint(FACTS.classes, (n,), generator=generator)
     return Batch(views, torch.randperm(FACTS.samples, generator=generator)[:n], labels)
 

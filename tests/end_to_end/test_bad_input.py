@@ -240,3 +240,11 @@ def test_a_damaged_backbone(trained, tmp_path):
     weights = tmp_path / "copy/backbone.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
     assert "damaged" in command.fails("embed", tmp_path / "copy", "--out", tmp_path / "vectors.npy")
+
+
+def test_a_wrong_method_is_told_the_near_ones_and_all(command):
+    for arguments in (["methods", "simsam"], ["train", "--method", "simsam"]):
+        line = command.fails(*arguments)
+        assert "did you mean 'simsiam'" in line
+        assert "vicreg" in line
+        assert "barlowtwins" in line

@@ -10,6 +10,7 @@ import fnmatch
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,26 @@ def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[in
     yield group_of
     for group in groups.values():
         group.close()
+
+
+@pytest.fixture
+def logits(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+    """What softmax and noise-contrastive estimation compare, call by call."""
+    seen: list[torch.Tensor] = []
+
+    def record(module: str, name: str, pick: Callable[[Any], torch.Tensor]) -> None:
+        original = getattr(import_module(module), name)
+
+        def recorded(*arguments: Any) -> Any:
+            found = original(*arguments)
+            seen.append(pick(found))
+            return found
+
+        monkeypatch.setattr(import_module(module), name, recorded)
+
+    record("fullrank.losses.contrastive", "info_nce_logits", lambda found: found[0])
+    record("fullrank.losses.nce", "nce_logits", lambda found: found)
+    return seen
 
 
 @pytest.fixture(params=["float64", "float32"])

@@ -1,38 +1,15 @@
 """CMC: steps against its two memory banks through the method; colour spaces; the queues of its second version."""
 
-from importlib import import_module
-
 import pytest
 import torch
 from torch import nn
 
 from fullrank import losses
-from fullrank.losses import contrastive
 from fullrank.methods import DataFacts, get
 from fullrank.methods.cmc import CMC
 from fullrank.networks import Queue
 from fullrank.networks.split_colours import SPACES, SplitColours
 from tests.reference.state import tensor
-
-
-@pytest.fixture
-def logits(monkeypatch) -> list[torch.Tensor]:
-    """What the two kinds of loss compare, call by call."""
-    seen = []
-
-    def record(module, name, pick):
-        original = getattr(module, name)
-
-        def recorded(*arguments):
-            found = original(*arguments)
-            seen.append(pick(found))
-            return found
-
-        monkeypatch.setattr(module, name, recorded)
-
-    record(import_module("fullrank.losses.nce"), "nce_logits", lambda found: found)
-    record(contrastive, "info_nce_logits", lambda found: found[0])
-    return seen
 
 
 def build(file: dict) -> CMC:

@@ -158,11 +158,9 @@ class Evidence:
     def distances(self) -> Float[Tensor, "m m"]:
         """Distances of the sampled vectors, in units of their root mean square; zeros for a single point."""
         rows = self.statistics.sample_rows
-        rows = rows - rows.mean(dim=0)
-        squares = rows.square().sum(dim=1)
-        squared = (squares[:, None] + squares - 2 * rows @ rows.T).clamp(min=0)
-        scale = squared.sum() / max(len(rows) * (len(rows) - 1), 1)
-        return (squared / scale).sqrt() if scale > 0 else squared
+        distances = torch.cdist(rows - rows.mean(dim=0), rows - rows.mean(dim=0))
+        scale = distances.square().sum() / max(len(rows) * (len(rows) - 1), 1)
+        return distances / scale.sqrt() if scale > 0 else distances
 
     @cached_property
     def same(self) -> float:
@@ -175,22 +173,16 @@ class Evidence:
         """Tight groups that hold nearly all of the variance between them, found by single linkage on the sample."""
         from sklearn.cluster import DBSCAN  # slow to import, and training never comes here
 
-        labels = DBSCAN(limits.CLUSTER_RADIUS, min_samples=1, metric="precomputed").fit_predict(
-            self.distances.cpu().numpy()
-        )
-        group = torch.from_numpy(labels)
+        search = DBSCAN(limits.CLUSTER_RADIUS, min_samples=1, metric="precomputed")
+        group = torch.from_numpy(search.fit_predict(self.distances.cpu().numpy()))
         sizes = group.bincount().to(self.distances)
-        count = int((sizes > 1).sum())
-        if (
-            count < 2
-            or count * limits.CLUSTER_SIZE > len(labels)
-            or sizes[sizes > 1].sum() < limits.CLUSTER_SHARE * len(labels)
-        ):
+        count, inside = int((sizes > 1).sum()), sizes[sizes > 1].sum()
+        if count < 2 or count * limits.CLUSTER_SIZE > len(group) or inside < limits.CLUSTER_SHARE * len(group):
             return None
         member = functional.one_hot(group).to(self.distances)  # (m, groups)
         # the squared deviations from a centre sum to the squared distances of all ordered pairs over twice the size
         within = ((self.distances.square() @ member) * member).sum(dim=0) / (2 * sizes)
-        share = 1 - float(within.sum() / (self.distances.square().sum() / (2 * len(labels))))
+        share = 1 - float(within.sum() / (self.distances.square().sum() / (2 * len(group))))
         return Clusters(count, share) if share >= limits.CLUSTER_SHARE else None
 
     @cached_property

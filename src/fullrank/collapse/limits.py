@@ -35,9 +35,7 @@ SAME_RADIUS = 1e-3  # of the root mean square distance of two vectors: nearer on
 MANY = 32  # directions or vectors from which a share of them means something
 NARROW = 0.1  # of the possible rank holds 95 % of the variance
 ONE_DIRECTION = 0.5  # of the variance along a single direction
-FAR_OFFSET = (
-    0.1  # share of the mean squared length that varies: below, cosine similarities show the mean and little else
-)
+FAR_OFFSET = 0.1  # of the mean squared length varies: below, cosine similarities show the mean and little else
 SMALL_STD = 0.1  # mean std at which an unknown scale matters
 OUTLYING = 0.5  # of the variance, in the farthest hundredth of the vectors
 UNRELATED = 0.1  # share of the variance that two views have in common: below, nothing worth training on

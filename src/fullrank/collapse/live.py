@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,12 +12,14 @@ from torch import Tensor
 
 from fullrank.collapse import limits
 from fullrank.collapse.measures import entropy_rank
-from fullrank.collapse.remedies import Settings, hold_apart, keep_different, precision, slower
+from fullrank.collapse.remedies import Settings, precision, slower, strengthen
 
 ROWS = 256  # vectors looked at: the effective rank of a batch costs ROWS^2 (d + ROWS)
 COLUMNS = 256  # dimensions whose correlations are averaged: 33,000 pairs estimate the mean well
 
 Measurement = Mapping[str, Any]
+Course = list[tuple[Any, float]]  # (step, value)
+Look = Callable[[str, Course, Settings], str | None]
 
 
 @torch.no_grad()
@@ -69,58 +71,51 @@ def signs(history: Sequence[Measurement], settings: Settings) -> dict[str, str]:
     """Every sign of collapse that the newest measurement shows, with its words."""
     found: dict[str, str] = {}
     for name in ("Z", "Y"):
-        for sign, look in (("std", _shrinking), ("correlation", _correlating), ("rank", _narrowing)):
-            text = look(history, name, settings)
+        for measure, look in LOOKS.items():
+            course = _course(history, f"{name}_{measure}")
+            text = look(name, course, settings) if course else None
             if text:
-                found[f"{name} {sign}"] = text
+                found[f"{name} {measure}"] = text
     return found
 
 
-def _values(history: Sequence[Measurement], column: str) -> list[tuple[Any, float]]:
-    """(step, value) of every measurement that has one, NaN included."""
+def _course(history: Sequence[Measurement], column: str) -> Course:
+    """(step, value) of every measurement that has one, NaN included; empty where the newest has none."""
     rows = [(row.get("step", "?"), row.get(column)) for row in history]
-    return [(step, float(value)) for step, value in rows if value not in (None, "")]
+    known = [(step, float(value)) for step, value in rows if value not in (None, "")]
+    return known if rows and rows[-1][1] not in (None, "") else []
 
 
-def _newest(history: Sequence[Measurement], column: str) -> tuple[Any, float] | None:
-    values = _values(history[-1:], column)
-    return values[0] if values else None
-
-
-def _shrinking(history: Sequence[Measurement], name: str, settings: Settings) -> str | None:
-    newest = _newest(history, f"{name}_std")
-    if newest is None:
-        return None
-    step, now = newest
+def _shrinking(name: str, course: Course, settings: Settings) -> str | None:
+    (first_step, first), (step, now) = course[0], course[-1]
     if math.isnan(now):
         return f"{name} holds NaN or infinite values at step {step}: {slower(settings)}.{precision(settings)}"
-    first_step, first = _values(history, f"{name}_std")[0]
     if now >= limits.SHRINKING * first:
         return None
     return (
         f"{name} shrinks: its mean standard deviation is {now:.2g} at step {step}, {first:.2g} at step {first_step}. "
-        f"Complete collapse begins: {hold_apart(settings)}"
+        f"Complete collapse begins: {strengthen('variance', settings)}"
     )
 
 
-def _correlating(history: Sequence[Measurement], name: str, settings: Settings) -> str | None:
-    newest = _newest(history, f"{name}_correlation")
-    if newest is None or not newest[1] >= limits.REPEATING:
+def _correlating(name: str, course: Course, settings: Settings) -> str | None:
+    step, now = course[-1]
+    if not now >= limits.REPEATING:
         return None
     return (
-        f"the dimensions of {name} repeat one another: mean absolute correlation {newest[1]:.2f} at step {newest[0]}. "
-        f"Dimensional collapse begins: {keep_different(settings)}"
+        f"the dimensions of {name} repeat one another: mean absolute correlation {now:.2f} at step {step}. "
+        f"Dimensional collapse begins: {strengthen('covariance', settings)}"
     )
 
 
-def _narrowing(history: Sequence[Measurement], name: str, settings: Settings) -> str | None:
-    newest = _newest(history, f"{name}_effective_rank")
-    if newest is None:
-        return None
-    best = max(value for _, value in _values(history, f"{name}_effective_rank"))
-    if not newest[1] < limits.RANK_LOST * best:
+def _narrowing(name: str, course: Course, settings: Settings) -> str | None:
+    (step, now), best = course[-1], max(value for _, value in course)
+    if not now < limits.RANK_LOST * best:
         return None
     return (
-        f"{name} loses its directions: effective rank {newest[1]:.3g} at step {newest[0]}, {best:.3g} at its best. "
-        f"Dimensional collapse begins: {keep_different(settings)}"
+        f"{name} loses its directions: effective rank {now:.3g} at step {step}, {best:.3g} at its best. "
+        f"Dimensional collapse begins: {strengthen('covariance', settings)}"
     )
+
+
+LOOKS: dict[str, Look] = {"std": _shrinking, "correlation": _correlating, "effective_rank": _narrowing}

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
-from fullrank.collapse.statistics import Statistics, as_vectors
+from fullrank.collapse.statistics import Statistics, as_pairs, as_vectors
 from fullrank.errors import InputError
 
 Vectors = Tensor | np.ndarray | Statistics
@@ -47,9 +47,8 @@ def singular_values(vectors: Vectors, *, centred: bool) -> Float[Tensor, " r"]:
     """The min(n, d) singular values, descending, of the vectors or of the vectors minus their mean."""
     rows, count = factor(vectors, centred=centred)
     values = spectrum(rows)
-    return functional.pad(
-        values, (0, min(count, rows.shape[1]) - len(values))
-    )  # statistics leave out the one that is 0
+    missing = min(count, rows.shape[1]) - len(values)  # statistics leave out the one that is 0
+    return functional.pad(values, (0, missing))
 
 
 def entropy_rank(weights: Float[Tensor, " r"], eps: float = 0.0) -> Float[Tensor, ""]:
@@ -303,12 +302,7 @@ def alignment(x: Tensor | np.ndarray, y: Tensor | np.ndarray, *, alpha: float = 
 
     Source: Wang and Isola 2020, align_uniform `align_loss`.
     """
-    first, second = as_vectors(x, "x"), as_vectors(y, "y")
-    if first.shape != second.shape:
-        raise InputError(
-            f"shapes {tuple(first.shape)} and {tuple(second.shape)} given, equal ones expected: "
-            "row i of both must be views of the same sample"
-        )
+    first, second = as_pairs(x, y)
     return (first - second).norm(dim=1).pow(alpha).mean()
 
 

@@ -48,6 +48,17 @@ def as_vectors(vectors: Array, name: str = "vectors") -> Float[Tensor, "n d"]:
     return tensor
 
 
+def as_pairs(first: Array, second: Array) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]]:
+    """Both as `as_vectors`. Raises `InputError` for different shapes too."""
+    x, y = as_vectors(first, "first"), as_vectors(second, "second")
+    if x.shape != y.shape:
+        raise InputError(
+            f"paired vectors: shapes {tuple(x.shape)} and {tuple(y.shape)} given, equal ones expected: "
+            "row i of both must be views of the same sample"
+        )
+    return x, y
+
+
 def _from_numpy(array: np.ndarray, name: str) -> Tensor:
     if array.dtype.kind not in "biuf":
         raise InputError(f"{name}: values of type {array.dtype} given, real numbers expected: give an n x d array")
@@ -245,7 +256,7 @@ class PairedStatistics:
     @classmethod
     def of(cls, first: Array, second: Array) -> PairedStatistics:
         """The statistics of two arrays of the same shape."""
-        x, y = as_vectors(first, "first"), as_vectors(second, "second")
+        x, y = as_pairs(first, second)
         return cls(Statistics(x.shape[1]), Statistics(y.shape[1])).update(x, y)
 
     def update(self, first: Array, second: Array) -> PairedStatistics:
@@ -254,12 +265,7 @@ class PairedStatistics:
         Raises:
             InputError: arrays of different shapes, or what `Statistics.update` refuses.
         """
-        x, y = as_vectors(first, "first").detach(), as_vectors(second, "second").detach()
-        if x.shape != y.shape:
-            raise InputError(
-                f"paired vectors: shapes {tuple(x.shape)} and {tuple(y.shape)} given, equal ones expected: "
-                "row i of both must be views of the same sample"
-            )
+        x, y = (vectors.detach() for vectors in as_pairs(first, second))
         self.first.update(x)
         self.second.update(y)
         gap = functional.normalize(x, dim=1) - functional.normalize(y, dim=1)

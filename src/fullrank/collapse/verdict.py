@@ -12,7 +12,7 @@ from torch import Tensor
 from fullrank.collapse.evidence import Evidence
 from fullrank.collapse.remarks import remarks
 from fullrank.collapse.remedies import remedy
-from fullrank.collapse.rules import SEVERITY, Finding, Name, judge
+from fullrank.collapse.rules import SEVERITY, Name, judge
 from fullrank.collapse.statistics import PairedStatistics, Statistics
 from fullrank.errors import InputError
 
@@ -89,25 +89,19 @@ def _verdict(views: list[Evidence], name: str, settings: Mapping[str, Any]) -> V
             )
     findings = [judge(view) for view in views]
     worst = max(findings, key=lambda finding: SEVERITY.index(finding.verdict))
+    same = all(finding.verdict == worst.verdict for finding in findings)
+    alone = "" if same else f"{views[findings.index(worst)].name} alone: "  # only one of two views has collapsed
     measures = views[0].numbers
     for name_, value in views[1].numbers.items() if len(views) > 1 else ():
         measures[f"second_{name_}"] = value
     return Verdict(
         verdict=worst.verdict,
-        reason=_sides(views, findings, worst),
+        reason=_sentence(alone + worst.reason),
         remedy=_sentence(remedy(worst.cause, settings, representation=name.startswith("Y"))),
         measures=measures,
         remarks=[text for view, found in zip(views, findings, strict=True) for text in remarks(view, found.verdict)],
         name=name,
     )
-
-
-def _sides(views: list[Evidence], findings: list[Finding], worst: Finding) -> str:
-    """The reason, and which of two views it is about when only one has collapsed."""
-    same = all(finding.verdict == worst.verdict for finding in findings)
-    view = views[findings.index(worst)]
-    alone = "" if same else f"{view.name} alone: "
-    return _sentence(f"{alone}{worst.reason}")
 
 
 def _sentence(text: str) -> str:

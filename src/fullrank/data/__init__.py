@@ -28,6 +28,7 @@ def open_source(
     data: str | Path | np.ndarray | torch.Tensor | Source | Stream,
     split: str | None = None,
     include: str | None = None,
+    captions: str | None = None,
 ) -> Source | Stream:
     """The pictures behind `data`, opened and listed but not read.
 
@@ -39,6 +40,8 @@ def open_source(
         split: a folder of the set such as `train` or `test`, or a split that the named set has.  A set with
             train/ beside other splits gives train.
         include: a pattern such as `*.tif` that the path of a picture must match (folders and archives).
+        captions: a file of captions, on the disk or inside the folder or archive; one that is called like it is found
+            by itself there. In other sets, its pictures are numbers from 0.
 
     Raises:
         InputError: the data is missing, empty, damaged or of an unknown kind; one line says what to do.
@@ -50,62 +53,69 @@ def open_source(
     if not isinstance(data, (str, Path)):
         if split is not None or include is not None:
             raise InputError(f"split and include choose among files; {type(data).__name__} data has none")
-        return data
+        return _captioned(data, captions)
     named = _open_named(str(data), split)
-    source = named if named is not None else _open_path(str(data), split, include)
+    source = _captioned(named, captions) if named is not None else _open_path(str(data), split, include, captions)
     if include is not None and not hasattr(source, "ignored"):
         raise InputError(f"include chooses files of a folder or an archive; {data} is neither")
     return source
 
 
-def open_pictures(data: Any, split: str | None = None, include: str | None = None) -> Source:
+def open_pictures(
+    data: Any, split: str | None = None, include: str | None = None, captions: str | None = None
+) -> Source:
     """As `open_source`, for those who read at random: of a stream, its first pictures."""
-    opened = open_source(data, split, include)
+    opened = open_source(data, split, include, captions)
     return opened if isinstance(opened, Source) else opened.first(FROM_STREAM)
 
 
+def _captioned(source: Source | Stream, captions: str | None) -> Source | Stream:
+    """A set without files of its own, with the captions of a file on the disk."""
+    if captions is not None:
+        from fullrank.data.captions import open_captions
+
+        if not isinstance(source, Source):
+            raise InputError(f"{source.name} is a stream: captions need pictures with names, in a folder or an archive")
+        said = open_captions(captions, None).placed(source.names, source.name)
+        source.captions = [said.sentences.get(name, []) for name in source.names]
+    return source
+
+
 def _open_named(text: str, split: str | None) -> Source | Stream | None:
+    from fullrank.data import named, shapes, streams
+
     name, colon, rest = text.partition(":")
     if name == "shapes":
-        from fullrank.data.shapes import open_shapes
-
-        return open_shapes(text, split)
+        return shapes.open_shapes(text, split)
     if text == "digits":
-        from fullrank.data.named import open_digits
-
-        return open_digits(split)
+        return named.open_digits(split)
     if name == "torchvision" and colon:
-        from fullrank.data.named import open_torchvision
-
-        return open_torchvision(rest, split)
+        return named.open_torchvision(rest, split)
     if name == "hf" and colon:
-        from fullrank.data.streams import HuggingFace
-
-        return HuggingFace(rest, split)
+        return streams.HuggingFace(rest, split)
     if (name == "wds" and colon) or (text.endswith(".tar") and "{" in text and not Path(text).exists()):
-        from fullrank.data.streams import WebDataset
-
-        return WebDataset(text.removeprefix("wds:"), split)
+        return streams.WebDataset(text.removeprefix("wds:"), split)
     return None
 
 
-def _open_path(text: str, split: str | None, include: str | None) -> Source:
-    from fullrank.data import archive, arrays, files, folder
+def _open_path(text: str, split: str | None, include: str | None, captions: str | None) -> Source:
+    from fullrank.data import archive, arrays, files
 
     path = Path(text).expanduser()
     try:
         if not path.exists():
             raise _missing(text, path)
         if path.is_dir():
-            return files.ImageFiles(folder.Folder(path.absolute()), split, include)
+            return files.ImageFiles(files.Folder(path.absolute()), split, include, captions)
     except OSError as error:  # a folder above it may not be entered
         raise InputError(f"cannot read '{text}': {error.strerror}") from error
     if path.name.endswith(archive.SUFFIXES):
-        return files.ImageFiles(archive.open_archive(path.absolute()), split, include)
+        return files.ImageFiles(archive.open_archive(path.absolute()), split, include, captions)
     if path.suffix in (".npy", ".npz"):
         if split is not None:
             raise InputError(f"{path.name} is one array and has no split '{split}'; leave the split out")
-        return arrays.open_array_file(path)
+        source = arrays.open_array_file(path)
+        return _captioned(source, captions)  # type: ignore[return-value]
     raise InputError(f"'{text}' is a file of an unknown kind; data is {KINDS}")
 
 

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from fullrank.data.layout import is_image
+from fullrank.data.captions import CAPTION_SUFFIXES
+from fullrank.data.layout import is_image, suffix
 from fullrank.data.memory import available_memory
 from fullrank.errors import InputError
 
@@ -105,7 +106,7 @@ class Tar:
 
 
 class CompressedTar:
-    """A .tar.gz or .tar.xz, which has no random access: its pictures are kept in memory, still encoded."""
+    """A .tar.gz or .tar.xz, which has no random access: its pictures and captions are kept in memory, still encoded."""
 
     def __init__(self, path: Path) -> None:
         self.label = path.name
@@ -120,7 +121,7 @@ class CompressedTar:
 
     def _keep(self, archive: tarfile.TarFile, path: str, member: tarfile.TarInfo, limit: int) -> None:
         start = len(self._content)
-        if is_image(path):
+        if is_image(path) or suffix(path) in CAPTION_SUFFIXES:
             if start + member.size > limit:
                 raise InputError(
                     f"the pictures of {self.label} take more than {limit >> 20:,} MiB, half of the free memory;"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,65 +126,48 @@ def check_source(
 
 def _look(check: SourceCheck, source: Source, sample: int, seconds: float) -> None:
     """Decode the sample; fills in everything that pictures say."""
-    seen = _Seen()
-    measured = PixelSample()
-    kept: list[tuple[str, np.ndarray]] = []
+    measured, thinned = PixelSample(), []
+    modes: Counter[str] = Counter()
+    channels: Counter[int] = Counter()
+    sizes: list[tuple[int, int]] = []
+    alike: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for name, image, mode in _decoded(check, source, sample, seconds):
+        height, width, depth = image.shape
+        modes[mode] += 1
+        channels[depth] += 1
+        sizes.append((height, width))
+        pixels = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest()
+        alike[image.shape, image.dtype.str, pixels].append(name)
+        if (image == image[0, 0]).all():
+            check.constant.append(name)
+        if measured.images < SAMPLE:
+            measured.add(name, image)
+            thinned.append((name, image.reshape(-1, depth)[:: image.size // 30_000 + 1].copy()))
+    check.modes, check.channels = dict(modes.most_common()), dict(channels.most_common())
+    sizes.sort(key=lambda size: (size[0] * size[1], size))
+    check.sizes = [sizes[0], sizes[len(sizes) // 2], sizes[-1]] if sizes else []
+    check.duplicates = sorted((name, names[0]) for names in map(sorted, alike.values()) for name in names[1:])
+    try:
+        check.pixels = measured.pixels() if measured.images else None
+    except InputError as error:
+        check.problems.append(str(error))
+    if check.pixels:
+        check.faint = sorted(name for name, values in thinned if _is_faint(check.pixels, values))
+    check.constant.sort()
+    check.unreadable.sort()
+
+
+def _decoded(check: SourceCheck, source: Source, sample: int, seconds: float) -> Iterator[tuple[str, np.ndarray, str]]:
+    """Name, picture and mode while time lasts; counts the pictures, and notes the unreadable ones."""
     stop = time.monotonic() + seconds
     for index in sampled_indices(len(source), sample):
         if check.looked_at and time.monotonic() > stop:
-            break
+            return
         check.looked_at += 1
         try:
-            image, mode = source.look(index)
+            yield source.names[index], *source.look(index)
         except UnreadableImage as error:
             check.unreadable.append((error.name, error.reason))
-            continue
-        seen.add(source.names[index], image, mode)
-        if measured.images < SAMPLE:
-            measured.add(source.names[index], image)
-            kept.append((source.names[index], image.reshape(-1, image.shape[-1])[:: image.size // 30_000 + 1].copy()))
-    seen.report(check)
-    check.unreadable.sort()
-    if measured.images:
-        try:
-            check.pixels = measured.pixels()
-        except InputError as error:
-            check.problems.append(str(error))
-    if check.pixels:
-        check.faint = sorted(name for name, values in kept if _is_faint(check.pixels, values))
-
-
-class _Seen:
-    """What accumulates over pictures."""
-
-    def __init__(self) -> None:
-        self.modes: Counter[str] = Counter()
-        self.channels: Counter[int] = Counter()
-        self._sizes: Counter[tuple[int, int]] = Counter()
-        self.constant: list[str] = []
-        self._by_pixels: dict[bytes, list[str]] = {}
-
-    def add(self, name: str, image: np.ndarray, mode: str) -> None:
-        self.modes[mode] += 1
-        self.channels[image.shape[-1]] += 1
-        self._sizes[image.shape[0], image.shape[1]] += 1
-        digest = hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16, salt=_shape_salt(image)).digest()
-        self._by_pixels.setdefault(digest, []).append(name)
-        if (image == image[0, 0]).all():
-            self.constant.append(name)
-
-    def report(self, check: SourceCheck) -> None:
-        """Enter what was found."""
-        check.modes, check.channels = dict(self.modes.most_common()), dict(self.channels.most_common())
-        check.constant = sorted(self.constant)
-        alike = (sorted(names) for names in self._by_pixels.values() if len(names) > 1)
-        check.duplicates = sorted((name, names[0]) for names in alike for name in names[1:])
-        ordered = sorted(self._sizes.elements(), key=lambda size: (size[0] * size[1], size))
-        check.sizes = [ordered[0], ordered[len(ordered) // 2], ordered[-1]] if ordered else []
-
-
-def _shape_salt(image: np.ndarray) -> bytes:
-    return hashlib.blake2b(repr((image.shape, image.dtype.str)).encode(), digest_size=16).digest()
 
 
 def _is_faint(pixels: Pixels, values: np.ndarray) -> bool:
@@ -233,11 +217,9 @@ def _warn(check: SourceCheck, names: list[str], what: str) -> None:
 
 def _warn_of_format(check: SourceCheck) -> None:
     pixels = check.pixels
-    if pixels is None:
-        return
-    if set(check.channels) == {1, 3}:
+    if pixels and set(check.channels) == {1, 3}:
         check.warnings.append(f"{check.channels[1]:,} grey pictures among colour ones become grey with 3 channels")
-    if pixels.depth == "uint8" and max(m + 3 * s for m, s in zip(pixels.mean, pixels.std, strict=True)) < 0.1:
+    if pixels and pixels.depth == "uint8" and max(np.array(pixels.mean) + 3 * np.array(pixels.std)) < 0.1:
         check.warnings.append("the pictures are nearly black: do the values use only a part of 0 to 255?")
 
 
@@ -259,9 +241,9 @@ def _rows(check: SourceCheck) -> list[tuple[str, str]]:
     if check.pixels:
         rows += _pixel_rows(check.pixels)
     if check.class_counts:
-        rows.append(
-            ("classes", f"{len(check.class_counts):,}, with {_spread(list(check.class_counts.values()))} pictures")
-        )
+        least, most = min(check.class_counts.values()), max(check.class_counts.values())
+        each = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        rows.append(("classes", f"{len(check.class_counts):,}, with {each} pictures"))
     if check.ignored:
         rows.append(("left aside", ", ".join(f"{n:,} {ending}" for ending, n in check.ignored.items())))
     if check.steps is not None:
@@ -283,10 +265,6 @@ def _limits(pixels: Pixels | None) -> str:
     if pixels is None or pixels.depth == "uint8":
         return "(scale their values up)"
     return f"between {min(pixels.low):g} and {max(pixels.high):g}, the limits of this set (scale each kind by itself)"
-
-
-def _spread(counts: list[int]) -> str:
-    return f"{min(counts):,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
 
 
 def _duration(seconds: float) -> str:

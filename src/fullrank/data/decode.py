@@ -54,7 +54,9 @@ def decode(file: BinaryIO, frame: int = 0) -> tuple[np.ndarray, str]:
         image, mode = read_png16(file.read()), "RGB;16"
     else:
         image, mode = _decode_with_pillow(file)
-    return _checked(image), mode
+    if image.ndim != 3 or 0 in image.shape:
+        raise ValueError(f"it has the shape {image.shape}; a picture has height, width and channels")
+    return native(image), mode
 
 
 def explain(error: Exception) -> str:
@@ -79,12 +81,6 @@ def native(array: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             return array.astype(np.float32)
     raise ValueError(f"it holds {array.dtype} values; numbers are expected")
-
-
-def _checked(image: np.ndarray) -> np.ndarray:
-    if image.ndim != 3 or 0 in image.shape:
-        raise ValueError(f"it has the shape {image.shape}; a picture has height, width and channels")
-    return native(image)
 
 
 def _check_size(width: int, height: int) -> None:

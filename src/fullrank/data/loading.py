@@ -45,7 +45,8 @@ def choose_placement(
         if forced == "memory":
             raise InputError(f"{source.name} is a stream of unknown length, which cannot be kept in memory")
         return "workers", "a stream is decoded by workers"
-    need = _decoded_bytes(len(source), pixels, size)
+    height, width = pixels.size or (size, size)
+    need = len(source) * pixels.channels * height * width * (1 if pixels.depth == "uint8" else 2)
     if forced == "memory":
         if need > available_memory():
             raise InputError(f"{source.name} needs {_mib(need)} decoded, more than is free; use workers")
@@ -88,7 +89,8 @@ def load_in_memory(source: Source, pixels: Pixels, size: int) -> tuple[Tensor, n
             kept.append(index)
     if unreadable:
         refuse_if_too_many(source, [error.name for error in unreadable], len(source))
-        log.warning("%s", _left_out(unreadable, len(source)))
+        some = "; ".join(map(str, unreadable[:3])) + ("; ..." if len(unreadable) > 3 else "")
+        log.warning("%s", f"left out {len(unreadable):,} of {len(source):,} pictures: {some}")
     return images[: len(kept)], np.array(kept, dtype=np.int64)
 
 
@@ -97,8 +99,6 @@ def read_tensor(source: Source, pixels: Pixels, index: int) -> Tensor:
     image = source.read(index)
     try:
         return pixels.to_tensor(image)
-    except UnreadableImage:
-        raise
     except InputError as error:
         raise UnreadableImage(source.names[index], str(error)) from error
 
@@ -171,11 +171,6 @@ class DecodedStream(IterableDataset[tuple[Any, int]]):
             yield self._transform(picture), first + count * step
 
 
-def _decoded_bytes(count: int, pixels: Pixels, size: int) -> int:
-    height, width = pixels.size or (size, size)
-    return count * pixels.channels * height * width * (1 if pixels.depth == "uint8" else 2)
-
-
 def _resized(picture: Tensor, height: int, width: int) -> Tensor:
     """(C, H, W): the largest middle part of the right shape, resized with antialiasing."""
     if picture.shape[1:] == (height, width):
@@ -183,11 +178,6 @@ def _resized(picture: Tensor, height: int, width: int) -> Tensor:
     scale = max(height / picture.shape[1], width / picture.shape[2])
     size = [max(height, round(picture.shape[1] * scale)), max(width, round(picture.shape[2] * scale))]
     return functional.center_crop(functional.resize(picture, size, antialias=True), [height, width])
-
-
-def _left_out(unreadable: Sequence[UnreadableImage], count: int) -> str:
-    some = "; ".join(str(error) for error in unreadable[:3])
-    return f"left out {len(unreadable):,} of {count:,} pictures: {some}" + ("; ..." if len(unreadable) > 3 else "")
 
 
 def _mib(size: int) -> str:

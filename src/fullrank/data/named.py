@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torchvision
 from PIL import Image
-from sklearn.datasets import load_digits
 
 from fullrank.data.arrays import Arrays
 from fullrank.data.decode import array_of, explain, native
@@ -26,6 +25,8 @@ DIGITS_TRAIN = 1437
 
 def open_digits(split: str | None) -> Arrays:
     """scikit-learn's handwritten digits, 8 x 8 pixels, uint8 (N, 8, 8): `train` (the default) and `test`."""
+    from sklearn.datasets import load_digits  # slow to import
+
     split = split or "train"
     if split not in ("train", "test"):
         raise unknown("split of digits", split, ["train", "test"])
@@ -43,9 +44,8 @@ def open_torchvision(spec: str, split: str | None) -> Source:
     try:
         dataset = kind(**options)
     except TypeError as error:
-        raise InputError(
-            f"torchvision:{name} needs more than a root and a split: {error}; open it in Python"
-        ) from error
+        message = f"torchvision:{name} needs more than a root and a split: {error}; open it in Python"
+        raise InputError(message) from error
     except (RuntimeError, OSError, ValueError, ImportError) as error:
         raise InputError(f"torchvision:{name} cannot be opened: {' '.join(str(error).split())}") from error
     return TorchvisionSet(dataset, f"torchvision:{name}" + (f"[{split}]" if split else ""))

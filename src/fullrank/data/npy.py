@@ -3,32 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 
 
-class NpyHeader(NamedTuple):
-    """What stands before the numbers in a .npy file."""
-
-    shape: tuple[int, ...]
-    column_major: bool
-    dtype: np.dtype
-
-
-def read_npy_header(file: BinaryIO) -> NpyHeader:
-    """The header of a .npy file; the file is left at the first number.  Objects (pickle) are refused."""
+def read_npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether columns come first, and type; the file is left at the first number.  Pickles are refused."""
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    header = NpyHeader(*read(file))
-    if header.dtype.hasobject:
+    shape, column_major, dtype = read(file)
+    if dtype.hasobject:
         raise ValueError("it holds pickled Python objects, which are never loaded; save plain numbers")
-    return header
+    return shape, column_major, dtype
 
 
 def count_npy_pictures(file: BinaryIO) -> int:
     """How many pictures a .npy file holds: a 4-D array is a stack, everything else is one picture."""
-    shape = read_npy_header(file).shape
+    shape, *_ = read_npy_header(file)
     return shape[0] if len(shape) == 4 else 1
 
 

@@ -6,19 +6,46 @@ Every random number is a hash of (picture, purpose), so a picture never depends 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-FIGURES = ("disc", "ring", "square", "triangle", "cross", "star", "bar", "crescent")
 TEXTURES = ("plain", "stripes", "checks", "ripples")
 MOST_FIGURES = 9  # in one picture
 CANDIDATES = 8  # places tried for a figure; the one with most room is taken
 COVERED = 0.5  # share of the picture that figures may cover
 RADIUS = (0.13, 0.19)  # of a figure, in picture widths
+TEXTURE_CONTRAST = 0.05
 TAU = 2 * np.pi
 
 Array = np.ndarray
+Outline = Callable[[Array, Array], Array]
+
+
+def _box(x: Array, y: Array, width: float, height: float) -> Array:
+    return np.maximum(np.abs(x) - width, np.abs(y) - height)
+
+
+def _star(x: Array, y: Array) -> Array:
+    fifth = TAU / 5
+    angle = np.abs((np.arctan2(x, y) + fifth / 2) % fifth - fifth / 2)
+    radius = np.hypot(x, y)
+    px, py = radius * np.sin(angle), radius * np.cos(angle)
+    edge_x, edge_y = 0.45 * np.sin(fifth / 2), 0.45 * np.cos(fifth / 2) - 1.08  # from a tip to a notch
+    return (-px * edge_y + (py - 1.08) * edge_x) / np.hypot(edge_x, edge_y)
+
+
+# Signed distances (about) from the edge of a figure of radius 1, negative inside.
+OUTLINES: dict[str, Outline] = {
+    "disc": lambda x, y: np.hypot(x, y) - 0.9,
+    "ring": lambda x, y: np.abs(np.hypot(x, y) - 0.72) - 0.24,
+    "square": lambda x, y: _box(x, y, 0.78, 0.78),
+    "triangle": lambda x, y: np.maximum(np.abs(x) * 0.8660254 + y * 0.5, -y) - 0.55,
+    "cross": lambda x, y: np.minimum(_box(x, y, 1, 0.3), _box(x, y, 0.3, 1)),
+    "star": _star,
+    "bar": lambda x, y: _box(x, y, 1.05, 0.3),
+    "crescent": lambda x, y: np.maximum(np.hypot(x, y) - 1, 0.78 - np.hypot(x - 0.55, y)),
+}
+FIGURES = tuple(OUTLINES)
 
 
 class Draws:
@@ -45,62 +72,34 @@ def _scramble(bits: Array) -> Array:
     return bits ^ (bits >> np.uint64(31))
 
 
-@dataclass(frozen=True)
 class Scenes:
-    """What n pictures show. Lengths are in picture widths, angles in radians, hues in turns."""
+    """What the n pictures with these keys, uint64 (n,), show.
 
-    shape: Array  # (n,) number of a figure: all figures of a picture are of one kind
-    texture: Array  # (n,) number of a background texture
-    hue: Array  # (n,) of the figures
-    background_hue: Array  # (n,)
-    drift: Array  # (n,) of the background hue across the picture
-    saturation: Array  # (n, 2) figures, background
-    lightness: Array  # (n, 2) figures, background: either may be the brighter one
-    frequency: Array  # (n,) of the texture
-    direction: Array  # (n,) of the texture
-    phase: Array  # (n, 2) of the texture
-    light: Array  # (n,) direction that the light comes from
-    light_strength: Array  # (n,)
-    centre: Array  # (n, figures, 2); the first figure is the largest
-    radius: Array  # (n, figures)
-    rotation: Array  # (n, figures)
-    tint: Array  # (n, figures) hue of each figure
-    present: Array  # (n, figures)
+    Lengths are in picture widths, angles in radians, hues in turns; all are drawn in this order.
+    """
 
-    @property
-    def size(self) -> Array:
-        """(n,) radius of the first figure."""
-        return self.radius[:, 0]
-
-
-def draw_scenes(keys: Array) -> Scenes:
-    """The scenes of pictures with these keys, uint64 (n,)."""
-    draw = Draws(keys)
-    hue, size = draw(), draw(low=RADIUS[0], high=RADIUS[1])
-    middle, contrast = draw(low=0.42, high=0.58), draw(low=0.3, high=0.5)
-    contrast = np.where(draw() < 0.5, -contrast, contrast)
-    first = np.arange(MOST_FIGURES) == 0
-    radius = size[:, None] * np.where(first, 1.2, draw(MOST_FIGURES, low=0.8, high=1.1))
-    centre, present = _scatter(draw, size, radius)
-    return Scenes(
-        shape=_choice(draw(), len(FIGURES)),
-        texture=_choice(draw(), len(TEXTURES)),
-        hue=hue,
-        background_hue=(hue + draw(low=0.2, high=0.8)) % 1,
-        drift=draw(low=-0.15, high=0.15),
-        saturation=np.stack([draw(low=0.12, high=0.3), draw(low=0.04, high=0.2)], axis=1),
-        lightness=np.stack([middle + contrast / 2, middle - contrast / 2], axis=1),
-        frequency=draw(low=2.5, high=6.0),
-        direction=draw(high=TAU),
-        phase=draw(2),
-        light=draw(high=TAU),
-        light_strength=draw(low=0.1, high=0.5),
-        centre=centre,
-        radius=radius,
-        rotation=draw(MOST_FIGURES, high=TAU),
-        tint=hue[:, None] + np.where(first, 0, draw(MOST_FIGURES, low=-0.06, high=0.06)),
-        present=present,
-    )
+    def __init__(self, keys: Array) -> None:
+        draw = Draws(keys)
+        first = np.arange(MOST_FIGURES) == 0
+        self.hue, size = draw(), draw(low=RADIUS[0], high=RADIUS[1])  # (n,) of the figures
+        middle, contrast = draw(low=0.42, high=0.58), draw(low=0.3, high=0.5)
+        contrast = np.where(draw() < 0.5, -contrast, contrast)  # figures or background may be the brighter ones
+        self.lightness = np.stack([middle + contrast / 2, middle - contrast / 2], axis=1)  # (n, 2) figures, background
+        self.radius = size[:, None] * np.where(first, 1.2, draw(MOST_FIGURES, low=0.8, high=1.1))  # (n, figures)
+        self.size = self.radius[:, 0]  # (n,) of the first figure, which is the largest
+        self.centre, self.present = _scatter(draw, size, self.radius)  # (n, figures, 2) and (n, figures)
+        self.shape = _choice(draw(), len(FIGURES))  # (n,) number of a figure: all in a picture are of one kind
+        self.texture = _choice(draw(), len(TEXTURES))  # (n,) number of a background texture
+        self.background_hue = (self.hue + draw(low=0.2, high=0.8)) % 1  # (n,)
+        self.drift = draw(low=-0.15, high=0.15)  # (n,) of the background hue across the picture
+        self.saturation = np.stack([draw(low=0.12, high=0.3), draw(low=0.04, high=0.2)], axis=1)  # as lightness
+        self.frequency = draw(low=2.5, high=6.0)  # (n,) of the texture
+        self.direction = draw(high=TAU)  # (n,) of the texture
+        self.phase = draw(2)  # (n, 2) of the texture
+        self.light = draw(high=TAU)  # (n,) direction that the light comes from
+        self.light_strength = draw(low=0.1, high=0.5)  # (n,)
+        self.rotation = draw(MOST_FIGURES, high=TAU)  # (n, figures)
+        self.tint = self.hue[:, None] + np.where(first, 0, draw(MOST_FIGURES, low=-0.06, high=0.06))  # (n, figures)
 
 
 def _choice(uniform: Array, options: int) -> Array:
@@ -130,11 +129,11 @@ def render(scenes: Scenes, size: int) -> tuple[Array, Array]:
     x, y = grid[None, None, :], grid[None, :, None]
     images = _background(scenes, x, y)
     masks = np.zeros(images.shape[:3], np.uint8)
-    for kind in range(len(FIGURES)):
+    for kind, outline in enumerate(OUTLINES.values()):
         for k in range(MOST_FIGURES):
             which = np.flatnonzero((scenes.shape == kind) & scenes.present[:, k])
             if len(which):
-                _paint(images, masks, scenes, which, kind, k)
+                _paint(images, masks, scenes, which, outline, k)
     towards = _planes(np.cos(scenes.light)) * (x - 0.5) + _planes(np.sin(scenes.light)) * (y - 0.5)
     images *= (1 + _planes(scenes.light_strength) * towards)[..., None]
     return (np.clip(images, 0, 1) * 255 + 0.5).astype(np.uint8), masks
@@ -170,10 +169,7 @@ def _background(scenes: Scenes, x: Array, y: Array) -> Array:
     return _colour(hue, _planes(scenes.saturation[:, 1]) + 0 * hue, lightness)
 
 
-TEXTURE_CONTRAST = 0.05
-
-
-def _paint(images: Array, masks: Array, scenes: Scenes, which: Array, kind: int, k: int) -> None:
+def _paint(images: Array, masks: Array, scenes: Scenes, which: Array, outline: Outline, k: int) -> None:
     """Put figure k of the pictures `which` on them, with soft edges of one pixel."""
     size = images.shape[1]
     centre, radius = scenes.centre[which, k] * size, scenes.radius[which, k] * size
@@ -183,7 +179,7 @@ def _paint(images: Array, masks: Array, scenes: Scenes, which: Array, kind: int,
     dx = ((columns + 0.5 - centre[:, :1]) / radius[:, None])[:, None, :]
     dy = ((rows + 0.5 - centre[:, 1:]) / radius[:, None])[:, :, None]
     cos, sin = _planes(np.cos(scenes.rotation[which, k])), _planes(np.sin(scenes.rotation[which, k]))
-    inside = _OUTLINES[kind](dx * cos + dy * sin, dy * cos - dx * sin) * _planes(radius)
+    inside = outline(dx * cos + dy * sin, dy * cos - dx * sin) * _planes(radius)
     cover = np.clip(0.5 - inside, 0, 1)
     cover *= ((columns >= 0) & (columns < size))[:, None, :] & ((rows >= 0) & (rows < size))[:, :, None]
     picture, row, column = np.nonzero(cover > 0)
@@ -192,49 +188,3 @@ def _paint(images: Array, masks: Array, scenes: Scenes, which: Array, kind: int,
     colour = _colour(scenes.tint[which, k], scenes.saturation[which, 0], scenes.lightness[which, 0])[picture]
     images[at] += amount[:, None] * (colour - images[at])
     masks[tuple(index[amount > 0.5] for index in at)] = k + 1
-
-
-# Outlines: signed distances (about) from the edge of a figure of radius 1, negative inside.
-
-
-def _disc(x: Array, y: Array) -> Array:
-    return np.hypot(x, y) - 0.9
-
-
-def _ring(x: Array, y: Array) -> Array:
-    return np.abs(np.hypot(x, y) - 0.72) - 0.24
-
-
-def _square(x: Array, y: Array) -> Array:
-    return np.maximum(np.abs(x), np.abs(y)) - 0.78
-
-
-def _triangle(x: Array, y: Array) -> Array:
-    return np.maximum(np.abs(x) * 0.8660254 + y * 0.5, -y) - 0.55
-
-
-def _cross(x: Array, y: Array) -> Array:
-    a, b = np.abs(x), np.abs(y)
-    return np.minimum(np.maximum(a - 1, b - 0.3), np.maximum(b - 1, a - 0.3))
-
-
-def _star(x: Array, y: Array) -> Array:
-    fifth = TAU / 5
-    angle = np.abs((np.arctan2(x, y) + fifth / 2) % fifth - fifth / 2)
-    radius = np.hypot(x, y)
-    px, py = radius * np.sin(angle), radius * np.cos(angle)
-    edge_x, edge_y = 0.45 * np.sin(fifth / 2), 0.45 * np.cos(fifth / 2) - 1.08  # from a tip to a notch
-    return (-px * edge_y + (py - 1.08) * edge_x) / np.hypot(edge_x, edge_y)
-
-
-def _bar(x: Array, y: Array) -> Array:
-    return np.maximum(np.abs(x) - 1.05, np.abs(y) - 0.3)
-
-
-def _crescent(x: Array, y: Array) -> Array:
-    return np.maximum(np.hypot(x, y) - 1, 0.78 - np.hypot(x - 0.55, y))
-
-
-_OUTLINES: tuple[Callable[[Array, Array], Array], ...] = (
-    _disc, _ring, _square, _triangle, _cross, _star, _bar, _crescent,
-)  # fmt: skip

@@ -7,38 +7,40 @@ defeat a comparison of pixels.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from fullrank.data.rendering import FIGURES, TAU, TEXTURES, Scenes, draw_scenes, render
+from fullrank.data import phrases
+from fullrank.data.rendering import FIGURES, TAU, Scenes, render
 from fullrank.data.source import Source
 from fullrank.errors import InputError, unknown
 
-# How each factor is read: a category, a number, or an angle in radians.
-FACTORS = {
-    "shape": "category",
-    "texture": "category",
-    "hue": "angle",
-    "size": "number",
-    "x": "number",
-    "y": "number",
-    "rotation": "angle",
-    "light": "angle",
-    "figure lightness": "number",
-    "ground lightness": "number",
-    "number of figures": "number",
+# What each factor is, (n,), and how it is read: a category, a number, or an angle in radians.
+READINGS: dict[str, tuple[str, Callable[[Scenes], np.ndarray]]] = {
+    "shape": ("category", lambda scenes: scenes.shape),
+    "texture": ("category", lambda scenes: scenes.texture),
+    "hue": ("angle", lambda scenes: TAU * scenes.hue),
+    "size": ("number", lambda scenes: scenes.size),
+    "x": ("number", lambda scenes: scenes.centre[:, 0, 0]),
+    "y": ("number", lambda scenes: scenes.centre[:, 0, 1]),
+    "rotation": ("angle", lambda scenes: scenes.rotation[:, 0]),
+    "light": ("angle", lambda scenes: scenes.light),
+    "figure lightness": ("number", lambda scenes: scenes.lightness[:, 0]),
+    "ground lightness": ("number", lambda scenes: scenes.lightness[:, 1]),
+    "number of figures": ("number", lambda scenes: scenes.present.sum(axis=1).astype(np.float32)),
 }
+FACTORS = {name: kind for name, (kind, _) in READINGS.items()}
 SPLITS = {"train": 8000, "test": 2000}  # usual numbers of pictures
 USUAL_SIZE = 32  # pixels a side
 CHUNK = 500  # pictures rendered together
 HELD = 1 << 30  # bytes: sets up to this size are rendered once and kept
-HUES = ("red", "orange", "yellow", "green", "cyan", "blue", "violet", "pink")
 
 
 class Shapes(Source):
-    """Pictures of scattered figures with label, caption, boxes and masks.
+    """Pictures of scattered figures with label, captions, boxes and masks.
 
     Args:
         n: pictures; 8000 to train and 2000 to test when left out.
@@ -58,9 +60,10 @@ class Shapes(Source):
         keys = np.arange(n, dtype=np.uint64)
         self._keys = keys + (np.uint64(list(SPLITS).index(split)) << np.uint64(40)) + (np.uint64(seed) << np.uint64(44))
         self.size = size
-        scenes = draw_scenes(self._keys)
-        super().__init__(f"shapes[{split}]", range(n), scenes.shape, FIGURES, _factors(scenes), FACTORS)
-        self._scenes = scenes
+        self._scenes = Scenes(self._keys)
+        factors = {name: value(self._scenes) for name, (_, value) in READINGS.items()}
+        super().__init__(f"shapes[{split}]", range(n), self._scenes.shape, FIGURES, factors, FACTORS)
+        self._all: np.ndarray | None = None
 
     def read(self, index: int) -> np.ndarray:
         """Picture `index`, (size, size, 3) uint8."""
@@ -68,7 +71,11 @@ class Shapes(Source):
 
     def images(self) -> np.ndarray:
         """All pictures, (n, size, size, 3) uint8; rendered once and kept where they fit."""
-        return self._all if self._held() else self._render_all()
+        if not self._held():
+            return self._render_all()
+        if self._all is None:
+            self._all = self._render_all()
+        return self._all
 
     def mask(self, index: int) -> np.ndarray:
         """(size, size) uint8: 0 for the ground, a number of its own for every figure."""
@@ -81,49 +88,24 @@ class Shapes(Source):
         edges = [(x.min(), y.min(), x.max() + 1, y.max() + 1) for y, x in found]
         return np.array(edges, dtype=np.int64).reshape(-1, 4)
 
-    def caption(self, index: int) -> str:
-        """What the picture shows, in a sentence."""
-        scenes, count = self._scenes, int(self._scenes.present[index].sum())
-        hue = HUES[int(scenes.hue[index] * len(HUES)) % len(HUES)]
-        ground = TEXTURES[scenes.texture[index]]
-        return f"{count} {hue} {FIGURES[scenes.shape[index]]}s on a ground of {ground}".replace(
-            "of plain", "one colour"
-        )
+    @cached_property
+    def captions(self) -> list[list[str]]:  # type: ignore[override]
+        """What each picture shows, in five sentences."""
+        return phrases.captions(self._keys, self._scenes)
 
     def _held(self) -> bool:
         return len(self) * self.size**2 * 3 <= HELD
-
-    @cached_property
-    def _all(self) -> np.ndarray:
-        return self._render_all()
 
     def _render_all(self) -> np.ndarray:
         return np.concatenate([self._rendered(slice(i, i + CHUNK))[0] for i in range(0, len(self), CHUNK)])
 
     def _rendered(self, part: slice) -> tuple[np.ndarray, np.ndarray]:
-        return render(draw_scenes(self._keys[part]), self.size)
+        return render(Scenes(self._keys[part]), self.size)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the rendered pictures: a worker renders its own."""
-        return {name: value for name, value in self.__dict__.items() if name != "_all"}
-
-
-def _factors(scenes: Scenes) -> dict[str, np.ndarray]:
-    """The factors of every picture, (n,) each, in the order of `FACTORS`."""
-    values = (
-        scenes.shape,
-        scenes.texture,
-        TAU * scenes.hue,
-        scenes.size,
-        scenes.centre[:, 0, 0],
-        scenes.centre[:, 0, 1],
-        scenes.rotation[:, 0],
-        scenes.light,
-        scenes.lightness[:, 0],
-        scenes.lightness[:, 1],
-        scenes.present.sum(axis=1).astype(np.float32),
-    )
-    return dict(zip(FACTORS, values, strict=True))
+        """Without the rendered pictures and the captions: a worker makes its own."""
+        kept = {name: value for name, value in self.__dict__.items() if name != "captions"}
+        return kept | {"_all": None}
 
 
 def open_shapes(text: str, split: str | None) -> Shapes:

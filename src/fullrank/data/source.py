@@ -35,7 +35,10 @@ class Source(ABC):
         classes: the names behind the labels; empty when there are none.
         factors: known generating factors by name, (N,) each; only the embedded set has them.
         factor_kinds: how each factor is read: `category`, `number` or `angle` (radians).
+        captions: sentences about each picture, (N,) lists of any length, or None when the set has none.
     """
+
+    captions: Sequence[Sequence[str]] | None = None
 
     def __init__(
         self,
@@ -69,3 +72,24 @@ class Source(ABC):
         """The picture and the mode it is stored in, such as `RGB`, `CMYK` or `uint16 x 13`."""
         image = self.read(index)
         return image, f"{image.dtype} x {image.shape[-1]}"
+
+
+class Chosen(Source):
+    """Some pictures of a source, by their positions in it."""
+
+    def __init__(self, source: Source, positions: np.ndarray) -> None:
+        labels = None if source.labels is None else source.labels[positions]
+        factors = {name: np.asarray(values)[positions] for name, values in source.factors.items()}
+        names = [source.names[position] for position in positions]
+        super().__init__(source.name, names, labels, source.classes, factors, source.factor_kinds)
+        self._source, self._positions = source, positions
+        if source.captions is not None:
+            self.captions = [source.captions[position] for position in positions]
+
+    def read(self, index: int) -> np.ndarray:
+        """As the source's own."""
+        return self._source.read(int(self._positions[index]))
+
+    def look(self, index: int) -> tuple[np.ndarray, str]:
+        """As the source's own."""
+        return self._source.look(int(self._positions[index]))

@@ -98,10 +98,8 @@ class FirstSamples(Source):
 
 def _decode(sample: Encoded) -> np.ndarray:
     try:
-        if isinstance(sample.content, Path):
-            with sample.content.open("rb") as file:
-                return decode(file)[0]
-        return decode(BytesIO(sample.content))[0]
+        with sample.content.open("rb") if isinstance(sample.content, Path) else BytesIO(sample.content) as file:
+            return decode(file)[0]
     except Exception as error:  # a decoder may raise anything on damaged bytes
         raise UnreadableImage(sample.name, explain(error)) from error
 

@@ -6,7 +6,7 @@ import math
 from typing import BinaryIO
 
 import numpy as np
-from tifffile import EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries
+from tifffile import EXTRASAMPLE, PHOTOMETRIC, TiffFile, TiffPage, TiffPageSeries, transpose_axes
 
 PICTURE_AXES = "YXSC"  # height, width, samples (RGB) and channels; every other axis counts frames
 
@@ -28,7 +28,7 @@ def read_tiff_frame(file: BinaryIO, frame: int, max_pixels: int) -> np.ndarray |
         page = series.keyframe
         if _has_colour_model(page):
             return None
-        if math.prod(_length(series, axis) for axis in "YX") > max_pixels:
+        if math.prod(n for n, axis in zip(series.shape, series.axes, strict=True) if axis in "YX") > max_pixels:
             raise ValueError(f"its header declares more than {max_pixels:,} pixels in a frame")
         try:
             picture = _frame(tiff, series, frame)
@@ -37,10 +37,6 @@ def read_tiff_frame(file: BinaryIO, frame: int, max_pixels: int) -> np.ndarray |
                 return None
             raise
     return _colours(picture, page)
-
-
-def _length(series: TiffPageSeries, axis: str) -> int:
-    return series.shape[series.axes.index(axis)] if axis in series.axes else 1
 
 
 def _frames(series: TiffPageSeries) -> int:
@@ -68,10 +64,8 @@ def _frame(tiff: TiffFile, series: TiffPageSeries, frame: int) -> np.ndarray:
     else:
         array = np.moveaxis(series.asarray(), stacked, range(len(stacked)))
         array = array.reshape(frames, *array.shape[len(stacked) :])[frame]
-    axes = [axis for axis in series.axes if axis in PICTURE_AXES]
-    lengths = [_length(series, axis) for axis in axes]
-    order = [axes.index("Y"), axes.index("X"), *(i for i, axis in enumerate(axes) if axis in "SC")]
-    picture = array.reshape(lengths).transpose(order)
+    lengths = {axis: n for axis, n in zip(series.axes, series.shape, strict=True) if axis in PICTURE_AXES}
+    picture = transpose_axes(array.reshape(*lengths.values()), "".join(lengths), "YXCS")
     return picture.reshape(*picture.shape[:2], -1)
 
 

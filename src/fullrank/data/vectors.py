@@ -50,27 +50,21 @@ def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
 
 def _read_parquet(path: Path) -> dict[str, np.ndarray]:
     """Columns of lists become arrays of vectors; otherwise all numeric columns together are one."""
-    import pyarrow
+    import pyarrow.compute
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(path)
-    lists, numbers = {}, {}
+    kinds, lists, numbers = pyarrow.types, {}, {}
     for name in table.column_names:
         column = table.column(name).combine_chunks()
-        if pyarrow.types.is_fixed_size_list(column.type):
-            lists[name] = column.flatten().to_numpy().reshape(len(column), -1)
-        elif pyarrow.types.is_list(column.type) or pyarrow.types.is_large_list(column.type):
-            lists[name] = _equal_lists(name, column)
-        elif pyarrow.types.is_floating(column.type):
+        if kinds.is_floating(column.type):
             numbers[name] = column.to_numpy(zero_copy_only=False)
+        elif any(is_kind(column.type) for is_kind in (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list)):
+            lengths = pyarrow.compute.list_value_length(column).unique()
+            if len(lengths) != 1:
+                raise InputError(f"column '{name}' holds lists of different lengths: vectors need one width")
+            lists[name] = column.flatten().to_numpy().reshape(len(column), -1)
     return lists or ({path.stem: np.stack(list(numbers.values()), axis=1)} if numbers else {})
-
-
-def _equal_lists(name: str, column: object) -> np.ndarray:
-    lengths = np.diff(column.offsets.to_numpy())  # type: ignore[attr-defined]
-    if len(lengths) == 0 or lengths.min() != lengths.max():
-        raise InputError(f"column '{name}' holds lists of different lengths: vectors need one width")
-    return column.flatten().to_numpy().reshape(len(lengths), -1)  # type: ignore[attr-defined]
 
 
 READERS = {".npy": _read_npy, ".npz": _read_npz, ".parquet": _read_parquet, ".safetensors": _read_safetensors}

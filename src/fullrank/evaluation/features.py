@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -93,18 +94,14 @@ def embed_pictures(
     return [torch.cat(parts) for parts in zip(*outputs, strict=True)], kept
 
 
-class evaluating:
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[nn.Module]:
     """Puts a network into evaluation mode for a block and back into what each part was before."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-
-    def __enter__(self) -> nn.Module:
-        self.modes = {module: module.training for module in self.model.modules()}
-        return self.model.eval()
-
-    def __exit__(self, *exception: object) -> None:
-        for module, mode in self.modes.items():
+    modes = {module: module.training for module in model.modules()}
+    try:
+        yield model.eval()
+    finally:
+        for module, mode in modes.items():
             module.training = mode
 
 

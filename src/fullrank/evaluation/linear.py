@@ -103,16 +103,11 @@ def standardised(
 
 
 class Heads(NamedTuple):
-    """g linear classifiers of k classes, side by side.
-
-    weight: (d, k, g).
-    bias: (k, g).
-    losses: mean training loss of every epoch, (epochs, g).
-    """
+    """g linear classifiers of k classes, side by side."""
 
     weight: Float[Tensor, "d k g"]
     bias: Float[Tensor, "k g"]
-    losses: Float[Tensor, "epochs g"]
+    losses: Float[Tensor, "epochs g"]  # mean training loss of every epoch
 
 
 def fit_heads(

@@ -57,23 +57,14 @@ PROTOCOLS: Registry[Callable[..., Result]] = Registry("protocol")
 
 @dataclass(frozen=True)
 class Samples:
-    """Checked features and labels of both parts, on one device.
-
-    Attributes:
-        train: (n, d), float32 or float64.
-        train_labels: (n,), from 0 to classes - 1.
-        test: (m, d).
-        test_labels: (m,), -1 for a label that no training sample has.
-        classes: how many labels there are in training.
-        notes: see `Result`.
-    """
+    """Checked features (float32 or float64) and labels of both parts, on one device."""
 
     train: Float[Tensor, "n d"]
-    train_labels: Int[Tensor, " n"]
+    train_labels: Int[Tensor, " n"]  # from 0 to classes - 1
     test: Float[Tensor, "m d"]
-    test_labels: Int[Tensor, " m"]
-    classes: int
-    notes: tuple[str, ...]
+    test_labels: Int[Tensor, " m"]  # -1 for a label that no training sample has
+    classes: int  # how many labels there are in training
+    notes: tuple[str, ...]  # see `Result`
 
 
 def check_samples(

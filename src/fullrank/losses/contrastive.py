@@ -7,6 +7,8 @@ which keep their gradient.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch.nn import functional
 
 from fullrank.distributed import gather_rows, rank
 from fullrank.errors import InputError, unknown
-from fullrank.losses.inputs import Terms, at_least_float32, on_embeddings
+from fullrank.losses.inputs import Terms, at_least_float32, first_derivative, on_embeddings
 
 REDUCTIONS = ("code", "paper")
 
@@ -142,12 +144,12 @@ def info_nce_logits(
     if negatives is None:
         return _similarities(queries, keys, temperature)
     n, d = queries.shape
-    if negatives.shape[-1] != d or negatives.shape[:-2] not in ((), (n,)):
+    if tuple(negatives.shape) not in ((len(negatives), d), (n, *negatives.shape[1:2], d)):
         raise InputError(f"negatives have shape {tuple(negatives.shape)}, expected (k, {d}) or ({n}, k, {d})")
     negatives, scaled = at_least_float32(negatives), queries / temperature
     positive = (scaled * keys).sum(1, keepdim=True)
-    negative = scaled @ negatives.T if negatives.ndim == 2 else torch.bmm(negatives, scaled[..., None])[..., 0]
-    return torch.cat([positive, negative], 1), torch.zeros(n, dtype=torch.long, device=queries.device)
+    logits = torch.cat([positive, _InnerProducts.apply(scaled, negatives)], 1)
+    return logits, torch.zeros(n, dtype=torch.long, device=queries.device)
 
 
 @on_embeddings
@@ -219,7 +221,27 @@ def _similarities(
 ) -> tuple[Float[Tensor, "b n"], Int[Tensor, " b"]]:
     """Inner products over T with the keys of all processes, and the columns of this process's own keys."""
     places = torch.arange(len(keys), device=keys.device) + rank() * len(keys)
-    return (queries / temperature) @ gather_rows(keys).T, places
+    return _InnerProducts.apply(queries / temperature, gather_rows(keys)), places
+
+
+class _InnerProducts(torch.autograd.Function):
+    """Rows (n, d) with rows (k, d), or with (n, k, d) of their own -> (n, k); in full precision backward too."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, others: Tensor) -> Tensor:
+        ctx.save_for_backward(rows, others)
+        return rows @ others.T if others.ndim == 2 else torch.bmm(others, rows[..., None])[..., 0]
+
+    @staticmethod
+    @first_derivative
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        rows, others = ctx.saved_tensors
+        by_rows = by_others = None
+        if ctx.needs_input_grad[0]:
+            by_rows = gradient @ others if others.ndim == 2 else torch.bmm(gradient[:, None], others)[:, 0]
+        if ctx.needs_input_grad[1]:
+            by_others = gradient.T @ rows if others.ndim == 2 else gradient[..., None] * rows[:, None]
+        return by_rows, by_others
 
 
 def _rows(rows: Float[Tensor, "n d"], normalize: bool) -> Float[Tensor, "n d"]:

@@ -19,7 +19,7 @@ PUBLISHED_SHARE = 360 / 2048  # of a ResNet-50's representation
 
 @register("directclr")
 class DirectCLR(Method):
-    """Two views without a projector: the loss sees the first entries of the representation only.
+    """Two views, no projector: the loss sees the first entries of Y only.
 
     The others get no gradient from it and learn through the residual connections of the last block. The authors give
     the learning rate, 4.8 at batch 4096, as it is; here it is 0.3 per 256 samples.

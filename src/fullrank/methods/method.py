@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from fullrank.networks import Branch, Puzzle, Siamese, Switches
+from fullrank.errors import InputError
+from fullrank.networks import Branch, MultiCrop, Puzzle, Siamese, Switches
 from fullrank.registry import Registry
 from fullrank.schedules import Progress, Schedule
 from fullrank.views import Recipe
@@ -64,6 +65,13 @@ class Batch:
     index: Int[Tensor, " b"]  # positions of the samples in the set
     labels: Int[Tensor, " b"] | None = None
     progress: Progress = field(default_factory=Progress)
+
+    @property
+    def only_view(self) -> Tensor:
+        """The view, for methods that look at one. Raises `InputError` where there are more."""
+        if len(self.views) != 1:
+            raise InputError(f"{len(self.views)} views: this method looks at one, so give its view recipe one view")
+        return self.views[0]
 
 
 @dataclass
@@ -128,6 +136,8 @@ class Method(nn.Module):
     switches: ClassVar[Switches] = Switches()
     # The standard deviation that the loss asks of every dimension of Z, where its scale means something.
     target_std: ClassVar[float | None] = None
+    # Whether the second view is always a caption; `second` is then a text encoder.
+    second_is_text: ClassVar[bool] = False
     # Whether it remembers every sample by its position in the set, which a stream does not tell.
     remembers_samples: ClassVar[bool] = False
     # Why several small passes are not one step of this method: empty where they are.
@@ -135,18 +145,29 @@ class Method(nn.Module):
     # Why the views cannot go through two different networks: empty where they can.
     one_network: ClassVar[str] = "its two sides are one network by definition"
 
-    def __init__(self, network: Branch | Puzzle | Siamese) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network: Any = network  # a module with `backbone` and `embed(images)`, such as `Branch`
+
+    @property
+    def kept(self) -> Any:
+        """The network that is kept and judged after training: the one that learns, or a teacher that averages it."""
+        return self.network
 
     @property
     def backbone(self) -> nn.Module:
-        """The network that is kept after training."""
-        return self.network.backbone
+        """The backbone of the network that is kept."""
+        return self.kept.backbone
 
     def embed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Representation Y and embedding Z of a batch of images, for evaluation and diagnosis."""
-        return self.network.embed(images)
+        return self.kept.embed(images)
+
+    def embed_captions(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Representation and embedding of captions (n, l), where the second network is a text encoder."""
+        assert isinstance(self.network, Siamese)
+        assert self.network.second is not None
+        return self.network.second.embed(tokens)
 
     def forward(self, batch: Batch) -> Step:
         """One training pass over a batch of views."""
@@ -166,4 +187,5 @@ class Method(nn.Module):
 
     def compilable(self) -> list[nn.Module]:
         """The parts that torch.compile takes: without state of their own, fed with batches of one size."""
-        return [module for module in self.modules() if isinstance(module, Branch | Puzzle)]
+        parts = [module for module in self.modules() if isinstance(module, Branch | MultiCrop | Puzzle)]
+        return [part for part in parts if getattr(part.backbone, "compiles", True)]

@@ -17,7 +17,7 @@ from fullrank.views import moco_v1_views
 
 @register("moco")
 class MoCo(Method):
-    """View 1 makes queries; a momentum encoder makes keys of view 2, which are negatives of later steps.
+    """View 1 makes queries, a momentum encoder keys of view 2: negatives for later.
 
     The authors shuffle the batch between GPUs, so that the batch norm statistics of one GPU do not tell which key
     belongs to a query. Here the statistics are those of the global batch, the same for all, and there is nothing to
@@ -32,7 +32,7 @@ class MoCo(Method):
         momentum: of the momentum encoder, constant.
     """
 
-    family = "self-distillation"
+    family = "deep metric learning"
     paper = "He et al., CVPR 2020, arXiv:1911.05722"
     views = staticmethod(moco_v1_views)
     published = Optimization(

@@ -18,7 +18,9 @@ from fullrank.views import moco_v2_views
 
 @register("mocov2")
 class MoCoV2(MoCo):
-    """MoCo with another head, temperature, schedule and stronger views: the flags mlp, moco-t 0.2, cos and aug-plus.
+    """MoCo with a perceptron as head, temperature 0.2, a cosine and stronger views.
+
+    These are the flags mlp, moco-t 0.2, cos and aug-plus of the authors' command.
 
     Args:
         backbone: images (n, c, h, w) -> representations (n, `num_features`).

@@ -18,7 +18,7 @@ from fullrank.views import byol_views
 
 @register("nnclr")
 class NNCLR(Method):
-    """Two views; the nearest earlier embedding of one view has to find the prediction of the other.
+    """Two views; the nearest neighbour of one has to find the prediction of the other.
 
     Both neighbours are looked up before view 1's embeddings enter the queue. Only predictions get gradient. The paper
     leaves open whether the layers of the heads have biases: they have, as in solo-learn.

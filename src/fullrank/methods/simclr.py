@@ -19,7 +19,7 @@ from fullrank.views import simclr_views
 
 @register("simclr")
 class SimCLR(Method):
-    """Two views; every embedding has to find its partner among all other embeddings of both views.
+    """Two views; every embedding has to find its partner among all others of both.
 
     Both views go through the network in one batch, so batch norm sees them together. The published settings are those
     of the README's command; the paper has a projector of two layers, weight decay 1e-6 and up to 1000 epochs. The loss

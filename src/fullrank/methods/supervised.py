@@ -17,7 +17,7 @@ from fullrank.views import supervised_views
 
 @register("supervised")
 class Supervised(Method):
-    """One view and its label: cross-entropy of a linear layer on the representation. Y is its input, Z the logits.
+    """One view and its label: cross-entropy of a linear layer on Y. Z are the logits.
 
     Args:
         backbone: images (n, c, h, w) -> representations (n, `num_features`).

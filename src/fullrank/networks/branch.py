@@ -18,11 +18,16 @@ NORMALISATIONS: Mapping[str, str] = MappingProxyType(
 
 
 class UnitRows(nn.Module):
-    """Rows scaled to length 1."""
+    """Rows scaled to length 1, their values without signs where `absolute` says so."""
+
+    def __init__(self, absolute: bool = False) -> None:
+        super().__init__()
+        self.absolute = absolute
 
     def forward(self, rows: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape d"]:
         """The rows over their norms, which are taken to be at least 1e-12."""
-        return nn.functional.normalize(rows, dim=-1)
+        unit = nn.functional.normalize(rows, dim=-1)
+        return unit.abs() if self.absolute else unit
 
 
 class FirstEntries(nn.Module):

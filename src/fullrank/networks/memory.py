@@ -41,6 +41,11 @@ class Queue(nn.Module):
         """Whether every row of the start has been replaced."""
         return int(self.written) == len(self.rows)
 
+    @property
+    def share(self) -> Float[Tensor, "r d"]:
+        """The part of the rows that this process adds to a sum over processes, so that each counts once."""
+        return self.rows.tensor_split(distributed.world_size())[distributed.rank()]
+
     @torch.no_grad()
     def nearest(self, rows: Float[Tensor, "b d"]) -> Int[Tensor, " b"]:
         """The place in the queue, whose rows have length 1, that is most similar to each row."""

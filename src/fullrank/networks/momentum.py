@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
 
+M = TypeVar("M", bound=nn.Module)
 
-class Momentum(nn.Module):
+
+class Momentum(nn.Module, Generic[M]):
     """A copy whose parameters are an exponential moving average of another module's.
 
     Buffers are not averaged: batch norm statistics come from the copy's own passes, as in MoCo, BYOL and DINO. The
     copy is in training mode while its owner is.
     """
 
-    def __init__(self, source: nn.Module) -> None:
+    copy: M
+
+    def __init__(self, source: M) -> None:
         super().__init__()
         self.copy = copy.deepcopy(source).requires_grad_(False)
 

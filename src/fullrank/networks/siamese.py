@@ -30,8 +30,8 @@ class Switches:
 
     Attributes:
         momentum: of a momentum encoder that makes the targets, at the start of the run; 0 for none.
-        stop_gradient: whether the targets get no gradient.
-        predictor: widths of the predictor's layers after its input, such as 512-2048; empty for none.
+        stop_gradient: whether the targets get no gradient; a momentum encoder's get none either way.
+        predictor: widths of the predictor's layers after its input, such as 512-2048; none or nothing for no predictor.
         batch_norm: whether projector and predictor have batch norm.
         normalize_representation: none, std (over the batch) or l2 (to length 1), in front of the projector.
         normalize_embedding: the same behind it.
@@ -43,6 +43,10 @@ class Switches:
     batch_norm: bool = True
     normalize_representation: Normalisation = "none"
     normalize_embedding: Normalisation = "none"
+
+    def __post_init__(self) -> None:
+        if self.predictor == "none":
+            object.__setattr__(self, "predictor", "")
 
 
 @dataclass(frozen=True)

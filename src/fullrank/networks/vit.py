@@ -11,8 +11,10 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int
 from timm.models import VisionTransformer
+from timm.models.beit import Beit
 from torch import Tensor, nn
 
+from fullrank import distributed
 from fullrank.errors import InputError
 
 # How position embeddings are resized: DINO adds 0.1 to the sides and samples with that scale, MSN samples with the root
@@ -27,12 +29,12 @@ def as_transformer(backbone: nn.Module, method: str) -> VisionTransformer:
     return backbone
 
 
-def patch_tokens(vit: VisionTransformer, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n t d"]:
+def patch_tokens(vit: VisionTransformer | Beit, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n t d"]:
     """Embedded patches in row-major order, without positions; images of any size that the patches divide."""
     return vit.patch_embed.norm(vit.patch_embed.proj(images).flatten(2).transpose(1, 2))
 
 
-def grid_of(vit: VisionTransformer, images: Float[Tensor, "n c h w"]) -> tuple[int, int]:
+def grid_of(vit: VisionTransformer | Beit, images: Float[Tensor, "n c h w"]) -> tuple[int, int]:
     """Rows and columns of patches in these images."""
     height, width = vit.patch_embed.patch_size
     return images.shape[-2] // height, images.shape[-1] // width
@@ -68,17 +70,20 @@ def embed_patches(
     vit: VisionTransformer,
     images: Float[Tensor, "n c h w"],
     *,
-    keep: Int[Tensor, "n k"] | None = None,
+    keep: Int[Tensor, "m k"] | None = None,
     resizing: Resizing = "dino",
-) -> Float[Tensor, "n s d"]:
-    """What enters the first block: patches with their positions, those in `keep` only, after the class token if any."""
+) -> Float[Tensor, "m s d"]:
+    """What enters the first block: patches with their positions, those that `take` takes only, after the class token
+    and the registers if any."""
     first, table = positions(vit, grid_of(vit, images), resizing)
     tokens = patch_tokens(vit, images) + table
     if keep is not None:
         tokens = take(tokens, keep)
-    if vit.cls_token is not None:
-        prefix = vit.cls_token + first if first.shape[1] else vit.cls_token
-        tokens = torch.cat([prefix.expand(len(tokens), -1, -1), tokens], 1)
+    prefix: list[Tensor] = [token for token in (vit.cls_token, vit.reg_token) if token is not None]
+    if prefix:
+        special = torch.cat(prefix, 1)
+        special = special + first if first.shape[1] else special
+        tokens = torch.cat([special.expand(len(tokens), -1, -1), tokens], 1)
     return vit.norm_pre(vit.pos_drop(tokens))
 
 
@@ -87,9 +92,55 @@ def encode(vit: VisionTransformer, tokens: Float[Tensor, "n s d"]) -> Float[Tens
     return vit.norm(vit.blocks(tokens))
 
 
-def take(tokens: Float[Tensor, "n t d"], index: Int[Tensor, "n k"]) -> Float[Tensor, "n k d"]:
-    """The tokens at the given positions of each row."""
-    return tokens.gather(1, index.unsqueeze(2).expand(-1, -1, tokens.shape[2]))
+def represent(
+    backbone: nn.Module,
+    images: Float[Tensor, "n c h w"],
+    *,
+    keep: Int[Tensor, " k"] | None = None,
+    resizing: Resizing = "dino",
+) -> Float[Tensor, "n d"]:
+    """The representation of images of any size, which is `backbone(images)` at the network's own.
+
+    Vision transformers resize their positions and may see the patches `keep` only, in that order and the same of each
+    image; other networks take the images as they are.
+    """
+    if not isinstance(backbone, VisionTransformer):
+        return backbone(images)
+    kept = None if keep is None else keep.expand(len(images), -1)
+    return backbone.forward_head(encode(backbone, embed_patches(backbone, images, keep=kept, resizing=resizing)))
+
+
+class DropPath(nn.Module):
+    """Leaves a residual branch out for a share of the rows in training, and scales it for the others.
+
+    The rows of all processes are drawn together, in the order of the samples.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, tokens: Float[Tensor, "n ..."]) -> Float[Tensor, "n ..."]:
+        """Zeros with probability `rate`, else the tokens over 1 - `rate`."""
+        if not self.training or self.rate == 0.0:
+            return tokens
+        kept = distributed.draw_rows(len(tokens), torch.rand) >= self.rate
+        factors = kept.to(tokens.device, tokens.dtype) / (1 - self.rate)
+        return tokens * factors.view(-1, *[1] * (tokens.ndim - 1))
+
+
+def add_drop_path(backbone: nn.Module, rate: float) -> None:
+    """Give the blocks of a vision transformer drop path: none in the first, `rate` in the last, a line between them."""
+    if isinstance(backbone, VisionTransformer):
+        for share, block in zip(torch.linspace(0, rate, len(backbone.blocks)).tolist(), backbone.blocks, strict=True):
+            block.drop_path1, block.drop_path2 = DropPath(share), DropPath(share)
+
+
+def take(tokens: Float[Tensor, "n t d"], index: Int[Tensor, "m k"]) -> Float[Tensor, "m k d"]:
+    """The tokens at the given positions of each row; with m = s n, s times of all rows, one set after the other."""
+    sets = index.unflatten(0, (-1, len(tokens))).unsqueeze(3)  # (s, n, k, 1)
+    every = tokens.expand(len(sets), -1, -1, -1)
+    return every.gather(2, sets.expand(-1, -1, -1, tokens.shape[2])).flatten(0, 1)
 
 
 def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "t d"]:
@@ -104,3 +155,13 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Float[Tensor, "t d"]:
     rows, columns = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in grid), indexing="ij")
     angles = [axis.flatten().outer(frequencies) for axis in (columns, rows)]
     return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], 1)
+
+
+def truncated_normal(head: nn.Sequential) -> nn.Sequential:
+    """The head with the weights that transformers start from: standard deviation 0.02, cut off at 2; biases 0."""
+    for layer in head:
+        if isinstance(layer, nn.Linear):
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+    return head

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from fullrank.errors import InputError
 
@@ -37,6 +38,25 @@ class Branch:
     untrained_spectrum: np.ndarray | None = None
     deviations: np.ndarray | None = None  # (d,) standard deviation of each dimension
     correlation: np.ndarray | None = None  # (k, k), k <= 128
+
+    @property
+    def colour(self) -> str:
+        """Its style: Y and Z have their own, vectors from anywhere share one."""
+        return self.name if self.name in ("Y", "Z") else "vectors"
+
+    @property
+    def possible_rank(self) -> int:
+        """The largest rank that the vectors can have, 0 when unknown."""
+        stated = self.measures.get("possible_rank", self.measures.get("d", float("nan")))
+        if np.isfinite(stated):
+            return int(stated)
+        return 0 if self.spectrum is None else len(self.spectrum)
+
+    @property
+    def rank(self) -> float | None:
+        """The effective rank, but not after a complete collapse: centring makes a full one of what noise is left."""
+        rank = self.measures.get("effective_rank", float("nan"))
+        return rank if np.isfinite(rank) and self.verdict != "complete collapse" else None
 
 
 @dataclass(frozen=True)
@@ -124,18 +144,14 @@ class ReportData:
         """One verdict (`verdict`, `reason`, `remedy`, `measures`), or a table of them under `verdict`."""
         verdict = result.get("verdict") or {}
         verdicts = verdict if isinstance(verdict, Mapping) else {"vectors": result}
-        renamed = {prefixed(key): value for key, value in arrays.items()}
+        single = ("spectrum", "std", "correlation")  # of the vectors, when no branch is named
+        renamed = {f"vectors_{key}" if key in single else key: value for key, value in arrays.items()}
         return cls(
             name=str(result.get("name") or "vectors"),
             branches=branches(verdicts, renamed),
             summary={key: value for key, value in result.items() if key in ("data", "images", "versions", "hardware")},
             **pictures(renamed),
         )
-
-
-def prefixed(key: str) -> str:
-    """`spectrum` means the spectrum of the vectors when no branch is named."""
-    return f"vectors_{key}" if key in ("spectrum", "std", "correlation") else key
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -155,11 +171,10 @@ def creation_arguments(weights: Path) -> dict[str, Any]:
     """What the weights file says about how timm builds its network, {} when there is no such file."""
     if not weights.exists():
         return {}
-    with weights.open("rb") as file:
-        header = file.read(int.from_bytes(file.read(8), "little"))
     try:
-        record = json.loads(header).get("__metadata__", {}).get("fullrank", "{}")
-    except ValueError as error:
+        with safe_open(weights, "numpy") as file:
+            record = (file.metadata() or {}).get("fullrank", "{}")
+    except SafetensorError as error:
         raise InputError(f"'{weights}' is no safetensors file ({error}): run the training again") from error
     return json.loads(record).get("creation", {})
 
@@ -209,15 +224,15 @@ def branch(name: str, verdict: Mapping[str, Any], arrays: Arrays) -> Branch:
     return Branch(
         name,
         TITLES.get(name, name),
-        str(verdict.get("verdict") or ""),
-        str(verdict.get("reason") or ""),
-        str(verdict.get("remedy") or ""),
-        [str(remark) for remark in verdict.get("remarks") or []],
-        {str(key): number(value) for key, value in measures.items() if not isinstance(value, str)},
-        optional(arrays, f"{name}_spectrum", 1),
-        optional(arrays, f"untrained_{name}_spectrum", 1),
-        optional(arrays, f"{name}_std", 1),
-        None if correlation is None else correlation[:MOST_DIMENSIONS, :MOST_DIMENSIONS].astype(np.float64),
+        verdict=str(verdict.get("verdict") or ""),
+        reason=str(verdict.get("reason") or ""),
+        remedy=str(verdict.get("remedy") or ""),
+        remarks=[str(remark) for remark in verdict.get("remarks") or []],
+        measures={str(key): number(value) for key, value in measures.items() if not isinstance(value, str)},
+        spectrum=optional(arrays, f"{name}_spectrum", 1),
+        untrained_spectrum=optional(arrays, f"untrained_{name}_spectrum", 1),
+        deviations=optional(arrays, f"{name}_std", 1),
+        correlation=None if correlation is None else correlation[:MOST_DIMENSIONS, :MOST_DIMENSIONS].astype(np.float64),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -41,6 +41,10 @@ class Curve:
         """Whether it is drawn faint behind the user's own."""
         return self.role.startswith("reference")
 
+    def where(self, kept: np.ndarray) -> Curve:
+        """Some of its points."""
+        return replace(self, x=self.x[kept], y=self.y[kept])
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -54,13 +58,17 @@ class Axis:
 
     def place(self, values: np.ndarray) -> np.ndarray:
         """Data values -> units; values outside are held at the border."""
-        low, high = self.transform(np.array([self.low, self.high]))
-        share = np.clip((self.transform(np.asarray(values, dtype=np.float64)) - low) / (high - low), 0, 1)
+        scaled = np.concatenate([[self.low, self.high], np.asarray(values, dtype=np.float64)])
+        if self.log:
+            scaled = np.log10(np.maximum(scaled, 1e-300))
+        low, high, *_ = scaled
+        share = np.clip((scaled[2:] - low) / (high - low), 0, 1)
         return self.length * (1 - share if self.flipped else share)
 
-    def transform(self, values: np.ndarray) -> np.ndarray:
-        """The scale of the axis."""
-        return np.log10(np.maximum(values, 1e-300)) if self.log else values
+    def label(self, values: Sequence[float], labels: Sequence[str] = ()) -> list[tuple[float, str]]:
+        """Places with what stands there, by itself the value: percent across on an x axis, pixels down on a y axis."""
+        places = self.place(np.array(values)) / (1 if self.flipped else WIDTH / 100)
+        return list(zip(places.tolist(), labels or map(short_number, values), strict=True))
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ class Chart:
     x_label: str
     latest: str
     summary: str
-    marks: list[tuple[float, str]] = field(default_factory=list)  # percent across, label
+    marks: list[tuple[float, str]]  # percent across, label
     labelled: bool = False  # several curves, each named at its end
     log: bool = False
     filled: bool = False  # areas, not lines
@@ -119,44 +127,35 @@ def line_chart(
 
     What stands in `x_range` and `y_range` is on the axes in any case.
     """
-    measured = [one for one in map(finite, curves) if len(one.x)]
+    finite = [one.where(np.isfinite(one.x) & np.isfinite(one.y)) for one in curves]
+    measured = [one for one in finite if len(one.x)]
     own = [one for one in measured if not one.behind]
     if not own:
         return None
     log = spans_decades(own) if log is None else log
     x_axis = extent(np.concatenate([np.array(x_range), *(one.x for one in own)]), WIDTH)
-    drawn = [one for one in (inside(one, x_axis) for one in measured) if len(one.x)]
-    shown = np.concatenate([np.array(y_range), *(one.y for one in drawn)])
-    y_axis = value_axis(shown, height, log=log, from_zero=from_zero)
+    inside = [one.where((one.x >= x_axis.low) & (one.x <= x_axis.high)) for one in measured]
+    drawn = [one for one in inside if len(one.x)]
+    y_axis = value_axis(
+        np.concatenate([np.array(y_range), *(one.y for one in drawn)]), height, log=log, from_zero=from_zero
+    )
     several = len(own) > 1
-    ends = spread([float(y_axis.place(one.y[-1:])[0]) for one in own], height) if several else [0.0] * len(own)
+    ends = spread([float(y_axis.place(one.y[-1:])[0]) for one in own], height) if several else [0.0]
     places = dict(zip([one.role for one in own], ends, strict=True))
     return Chart(
         key,
         title,
         height,
         [draw(one, x_axis, y_axis, places.get(one.role, 0.0)) for one in drawn],
-        [(float(x_axis.place(np.array([tick]))[0]) / 10, short_number(tick)) for tick in whole_ticks(x_axis)],
-        [(float(y_axis.place(np.array([tick]))[0]), label) for tick, label in value_ticks(y_axis)],
+        x_axis.label(whole_ticks(x_axis)),
+        value_ticks(y_axis),
         x_label,
         latest or ("" if several else plain(float(own[0].y[-1]))),
         " ".join(in_words(one, x_label) for one in own),
-        [(float(x_axis.place(np.array([x]))[0]) / 10, label) for x, label in marks],
+        x_axis.label([x for x, _ in marks], [label for _, label in marks]),
         several,
         log,
     )
-
-
-def finite(curve: Curve) -> Curve:
-    """The same without the points that were not measured."""
-    kept = np.isfinite(curve.x) & np.isfinite(curve.y)
-    return Curve(curve.label, curve.role, curve.x[kept], curve.y[kept])
-
-
-def inside(curve: Curve, axis: Axis) -> Curve:
-    """The part of a curve that lies on the axis."""
-    kept = (curve.x >= axis.low) & (curve.x <= axis.high)
-    return Curve(curve.label, curve.role, curve.x[kept], curve.y[kept])
 
 
 def spans_decades(curves: Sequence[Curve]) -> bool:
@@ -191,8 +190,8 @@ def draw(curve: Curve, x_axis: Axis, y_axis: Axis, end: float) -> Drawn:
     x, mean, least, most = bucket(curve.x, curve.y)
     across, down = x_axis.place(x), y_axis.place(mean)
     dot = (float(across[0]) / 10, float(down[0])) if len(x) == 1 else None
-    # x counts steps or directions
-    hover = {"px": rounded(across / 10, 2), "py": rounded(down, 1), "x": rounded(x, 0), "y": significant(mean)}
+    # x counts steps or directions; four digits of y are read out
+    hover = rounded(px=(across / 10, 2), py=(down, 1), x=(x, 0)) | {"y": [float(f"{value:.4g}") for value in mean]}
     return Drawn(
         curve.label,
         curve.role,
@@ -204,6 +203,11 @@ def draw(curve: Curve, x_axis: Axis, y_axis: Axis, end: float) -> Drawn:
     )
 
 
+def rounded(**columns: tuple[np.ndarray, int]) -> dict[str, list[float]]:
+    """Plain floats for the page, short: each array with its number of digits."""
+    return {name: np.round(values, digits).tolist() for name, (values, digits) in columns.items()}
+
+
 def bucket(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """x, mean, least and most of y over at most `MOST_POINTS` runs of neighbouring points."""
     if len(x) <= MOST_POINTS:
@@ -212,12 +216,8 @@ def bucket(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nda
     sizes = np.diff(np.append(starts, len(x)))
     centre = np.add.reduceat(x, starts) / sizes
     centre[0], centre[-1] = x[0], x[-1]
-    return (
-        centre,
-        np.add.reduceat(y, starts) / sizes,
-        np.minimum.reduceat(y, starts),
-        np.maximum.reduceat(y, starts),
-    )
+    mean = np.add.reduceat(y, starts) / sizes
+    return centre, mean, np.minimum.reduceat(y, starts), np.maximum.reduceat(y, starts)
 
 
 def polyline(across: np.ndarray, down: np.ndarray) -> str:
@@ -262,14 +262,14 @@ def whole_ticks(axis: Axis) -> list[float]:
 
 
 def value_ticks(axis: Axis) -> list[tuple[float, str]]:
-    """Ticks of the vertical axis with their labels."""
+    """Ticks of the vertical axis in their places, with their labels."""
     if not axis.log:
-        ticks = nice_ticks(axis.low, axis.high, 4)
-        return [(tick, short_number(tick)) for tick in ticks]
+        return axis.label(nice_ticks(axis.low, axis.high, 4))
     low, high = math.ceil(math.log10(axis.low)), math.floor(math.log10(axis.high))
-    stride = max(1, math.ceil((high - low + 1) / 5))
-    powers = [(10.0**power, power_label(power)) for power in range(high, low - 1, -stride)]
-    return powers if len(powers) > 1 else [(tick, short_number(tick)) for tick in nice_ticks(axis.low, axis.high, 3)]
+    powers = range(high, low - 1, -max(1, math.ceil((high - low + 1) / 5)))
+    if len(powers) < 2:
+        return axis.label(nice_ticks(axis.low, axis.high, 3))
+    return axis.label([10.0**power for power in powers], [power_label(power) for power in powers])
 
 
 def power_label(power: int) -> str:
@@ -296,16 +296,6 @@ def in_words(curve: Curve, x_label: str) -> str:
         f"{name}: from {plain(first)} at {x_label} {plain(float(curve.x[0]))} to {plain(last)} at {x_label} "
         f"{plain(float(curve.x[-1]))}, between {plain(float(curve.y.min()))} and {plain(float(curve.y.max()))}."
     )
-
-
-def rounded(values: np.ndarray, digits: int) -> list[float]:
-    """Plain floats for the page, short."""
-    return [round(float(value), digits) for value in values]
-
-
-def significant(values: np.ndarray) -> list[float]:
-    """Plain floats with four significant digits."""
-    return [float(f"{value:.4g}") for value in values]
 
 
 def spectrum_chart(
@@ -344,21 +334,18 @@ def histogram(key: str, title: str, role: str, values: np.ndarray, target: float
     high = 1.05 * max(float(values.max()), target or 0.0) or 1.0
     counts, edges = np.histogram(values, bins=BINS, range=(0.0, high))
     x_axis, y_axis = Axis(0.0, high, WIDTH), Axis(0.0, 1.08 * counts.max(), 120, flipped=True)
-    summary = (
-        f"{len(values):,} dimensions between {plain(float(values.min()))} and {plain(float(values.max()))}, "
-        f"half of them under {plain(float(np.median(values)))}."
-    )
+    least, median, most = (plain(float(value)) for value in np.quantile(values, [0, 0.5, 1]))
     return Chart(
         key,
         title,
         120,
         [bars(role, counts, edges, x_axis, y_axis)],
-        [(float(x_axis.place(np.array([tick]))[0]) / 10, short_number(tick)) for tick in nice_ticks(0.0, high, 5)],
-        [(float(y_axis.place(np.array([tick]))[0]), short_number(tick)) for tick in whole_ticks(y_axis)[-1:]],
+        x_axis.label(nice_ticks(0.0, high, 5)),
+        y_axis.label(whole_ticks(y_axis)[-1:]),
         "standard deviation",
-        f"median {plain(float(np.median(values)))}",
-        summary,
-        [] if target is None else [(float(x_axis.place(np.array([target]))[0]) / 10, f"target {plain(target)}")],
+        f"median {median}",
+        f"{len(values):,} dimensions between {least} and {most}, half of them under {median}.",
+        [] if target is None else x_axis.label([target], [f"target {plain(target)}"]),
         filled=True,
     )
 
@@ -367,14 +354,10 @@ def bars(role: str, counts: np.ndarray, edges: np.ndarray, x_axis: Axis, y_axis:
     """Touching bars as one path; hovering reads out the edges and the count."""
     across, down = x_axis.place(edges), y_axis.place(counts)
     steps = "".join(f"V{y:.1f}H{x:.1f}" for x, y in zip(across[1:], down, strict=True))
-    hover = {
-        "px": rounded((across[1:] + across[:-1]) / 20, 2),
-        "py": rounded(down, 1),
-        "x": [f"{plain(float(low))} to {plain(float(up))}" for low, up in pairwise(edges)],
-        "y": counts.tolist(),
-    }
     area = f"M0 {y_axis.length:.0f}{steps}V{y_axis.length:.0f}Z"
-    return Drawn("dimensions", role, "", area, None, 0.0, hover)
+    ranges = [f"{plain(float(low))} to {plain(float(up))}" for low, up in pairwise(edges)]
+    middles = rounded(px=((across[1:] + across[:-1]) / 20, 2), py=(down, 1))
+    return Drawn("dimensions", role, "", area, None, 0.0, {**middles, "x": ranges, "y": counts.tolist()})
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -14,26 +14,26 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from fullrank.files import write_text
+from fullrank.files import plain, write_text
 from fullrank.report import figures, sections, wording
 from fullrank.report.content import ReportData
 
-CONTENTS = (
-    ("gain", "What training bought"),
-    ("losses", "Loss"),
-    ("live", "Rank and spread"),
-    ("spectra", "Spectrum"),
-    ("correlations", "Correlation"),
-    ("deviations", "Spread of each dimension"),
-    ("measures", "Measures"),
-    ("views", "Augmented views"),
-    ("neighbours", "Nearest neighbours"),
-    ("map", "Map"),
-    ("factors", "What survived"),
-    ("warnings", "Warnings"),
-    ("evaluations", "Evaluations"),
-    ("settings", "Configuration"),
-    ("usage", "Use the weights"),
+CONTENTS: tuple[tuple[str, str, Callable[[ReportData], Any]], ...] = (
+    ("gain", "What training bought", sections.gain),
+    ("losses", "Loss", sections.losses),
+    ("live", "Rank and spread", sections.live),
+    ("spectra", "Spectrum", sections.spectra),
+    ("correlations", "Correlation", sections.correlations),
+    ("deviations", "Spread of each dimension", sections.deviations),
+    ("measures", "Measures", sections.measures),
+    ("views", "Augmented views", sections.views),
+    ("neighbours", "Nearest neighbours", sections.neighbours),
+    ("map", "Map", sections.sample_map),
+    ("factors", "What survived", sections.factors),
+    ("warnings", "Warnings", sections.warnings),
+    ("evaluations", "Evaluations", sections.evaluations),
+    ("settings", "Configuration", sections.settings),
+    ("usage", "Use the weights", sections.usage),
 )
 
 
@@ -64,62 +64,23 @@ def render(data: ReportData) -> str:
     style, script = resource("style.css"), resource("script.js")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(resource("page.html"))
-    parts = page_parts(data)
+    parts = {key: build(data) for key, _, build in CONTENTS}
     return template.render(
         **parts,
-        contents=[(key, title) for key, title in CONTENTS if parts[key]],
+        data=data,
+        summary=data.summary,
+        contents=[(key, title) for key, title, _ in CONTENTS if parts[key]],
+        worst=wording.worst(data.branches),
+        reference=sections.reference_source(data, [*parts["losses"], *parts["live"]]),
+        colour_scale=figures.colour_scale(),
+        glyph_dots=figures.glyph,
+        sections=sections,
+        wording=wording,
         style=Markup(style),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         figures_json=Markup(safe_json(hover_data(parts))),
     )
-
-
-def page_parts(data: ReportData) -> dict[str, Any]:
-    """Every part of the page by the name that the template uses."""
-    summary = data.summary
-    rows = sections.neighbour_rows(data)
-    first_measures, more_measures = sections.measures(data)
-    records = [
-        ("Settings", sections.table(None if data.configuration else summary.get("settings"))),
-        ("Data check", sections.table(summary.get("data_check"), wording.title)),
-        ("Versions", sections.table(summary.get("versions"))),
-        ("Hardware", sections.table(summary.get("hardware"), wording.title)),
-    ]
-    return {
-        "name": data.name,
-        "headline": wording.headline(data),
-        "lead": wording.summary_sentence(data.branches),
-        "facts": sections.facts(summary),
-        "unfinished": summary.get("finished") is False,
-        "worst": wording.worst(data.branches),
-        "panels": sections.panels(data),
-        "knn": summary.get("knn") or {},
-        "knn_sentence": wording.knn_sentence(summary.get("knn") or {}),
-        "gain": sections.gain(summary.get("knn")),
-        "losses": sections.losses(data),
-        "live": sections.live(data),
-        "reference": sections.reference_source(data),
-        "spectra": sections.spectra(data),
-        "correlations": sections.correlations(data),
-        "colour_scale": figures.colour_scale(),
-        "deviations": sections.deviations(data),
-        "measures": first_measures,
-        "more_measures": more_measures,
-        "branches": data.branches,
-        "views": sections.views(data),
-        "shown_channels": sections.shown_channels(summary),
-        "neighbours": rows,
-        "same_label": sections.same_label(rows),
-        "map": sections.sample_map(data),
-        "factors": sections.factor_rows(data),
-        "warnings": sections.warnings(summary),
-        "evaluations": sections.evaluations(summary),
-        "configuration": data.configuration,
-        "records": [one for one in records if one[1]],
-        "settings": bool(data.configuration) or any(rows for _, rows in records),
-        "usage": sections.usage(data),
-    }
 
 
 def hover_data(parts: Mapping[str, Any]) -> dict[str, Any]:
@@ -128,25 +89,14 @@ def hover_data(parts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "charts": {one.key: one.hover for one in charts},
         "heat_maps": {one.key: one.hover for one in parts["correlations"]},
-        "map": parts["map"].hover if parts["map"] else None,
+        "map": parts["map"]["hover"] if parts["map"] else None,
     }
 
 
 def safe_json(content: Any) -> str:
     """JSON that can stand inside a script element: no markup, no NaN."""
-    text = json.dumps(without_nan(content), allow_nan=False, separators=(",", ":"))
+    text = json.dumps(plain(content), allow_nan=False, separators=(",", ":"))
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
-
-
-def without_nan(content: Any) -> Any:
-    """The same with null for numbers that JSON does not know."""
-    if isinstance(content, Mapping):
-        return {str(key): without_nan(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [without_nan(value) for value in content]
-    if isinstance(content, float) and not np.isfinite(content):
-        return None
-    return content
 
 
 def resource(name: str) -> str:

@@ -30,12 +30,9 @@ def shown(pixels: np.ndarray) -> str:
 
 def shrunk(pixels: np.ndarray, side: int) -> np.ndarray:
     """The same picture with at most `side` pixels a side."""
-    height, width = pixels.shape[:2]
-    scale = side / max(height, width)
-    if scale >= 1:
-        return np.ascontiguousarray(pixels)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS))
+    image = Image.fromarray(np.ascontiguousarray(pixels))
+    image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=None)
+    return np.asarray(image)
 
 
 @dataclass(frozen=True)
@@ -58,6 +55,5 @@ def sprite(thumbnails: np.ndarray) -> Sprite:
     sheet[:count] = small
     tiled = sheet.reshape(rows, columns, height, width, 3).swapaxes(1, 2)
     # at full colour resolution: neighbours would bleed into each other
-    return Sprite(
-        data_uri(tiled.reshape(rows * height, columns * width, 3), "JPEG", subsampling=0), columns, width, height
-    )
+    picture = data_uri(tiled.reshape(rows * height, columns * width, 3), "JPEG", subsampling=0)
+    return Sprite(picture, columns, width, height)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fullrank.report import figures, pictures, wording
-from fullrank.report.content import Branch, Neighbours, ReportData, loss_terms
+from fullrank.report.content import Neighbours, ReportData, loss_terms
 from fullrank.report.figures import Chart, Curve, HeatMap
 
 MOST_COLOURS = 10  # more classes than colours that can be told apart: one ink, and a list to pick one from
@@ -19,30 +19,15 @@ LIVE = (
     ("std", "Standard deviation"),
     ("correlation", "Correlation between dimensions"),
 )
+GAIN = (
+    ("trained", "Trained"),
+    ("untrained", "Untrained network"),
+    ("raw_pixels", "Raw pixels"),
+    ("chance", "Chance"),
+)
 
-
+Picture = dict[str, Any]
 MeasureRow = tuple[str, list[str], str]  # name, one value a branch, meaning
-
-
-@dataclass(frozen=True)
-class Panel:
-    """The verdict on one branch as the page shows it."""
-
-    title: str
-    role: str
-    verdict: str
-    meaning: str
-    dots: list[tuple[float, float, float]]
-    rank: float | None
-    possible: int
-    reason: str
-    remedy: str
-    remarks: Sequence[str]
-
-    @property
-    def share(self) -> float:
-        """Effective rank as a percentage of the largest possible."""
-        return 100 * min(1.0, (self.rank or 0.0) / self.possible)
 
 
 @dataclass(frozen=True)
@@ -57,47 +42,6 @@ class Row:
     ticks: Sequence[tuple[str, float | None, str]] = ()  # name, place, text
 
 
-def panels(data: ReportData) -> list[Panel]:
-    """One for every branch that was judged."""
-    return [panel(one) for one in data.branches if one.verdict]
-
-
-def panel(one: Branch) -> Panel:
-    """The verdict in words, with the effective rank where it means something."""
-    possible = possible_rank(one)
-    return Panel(
-        one.title,
-        wording.ROLES.get(one.name, ""),
-        one.verdict,
-        wording.MEANINGS.get(one.verdict, ""),
-        figures.glyph(one.verdict),
-        meaningful_rank(one) if possible else None,
-        possible,
-        one.reason,
-        one.remedy,
-        one.remarks,
-    )
-
-
-def meaningful_rank(one: Branch) -> float | None:
-    """The effective rank, but not after a complete collapse: centring makes a full spectrum of what noise is left."""
-    rank = one.measures.get("effective_rank", float("nan"))
-    return rank if np.isfinite(rank) and one.verdict != "complete collapse" else None
-
-
-def possible_rank(one: Branch) -> int:
-    """The largest rank that the vectors can have, 0 when unknown."""
-    stated = one.measures.get("possible_rank", one.measures.get("d", float("nan")))
-    if np.isfinite(stated):
-        return int(stated)
-    return 0 if one.spectrum is None else len(one.spectrum)
-
-
-def colour(one: Branch) -> str:
-    """The style of a branch: Y and Z have their own, vectors from anywhere share one."""
-    return one.name if one.name in ("Y", "Z") else "vectors"
-
-
 def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The run in a handful of words."""
     length = [wording.counted(summary[key], key) for key in ("epochs", "steps") if summary.get(key) is not None]
@@ -110,15 +54,10 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [*named, *images, *((name, text) for name, text in rest if text)]
 
 
-def gain(knn: Mapping[str, Any] | None) -> list[Row]:
+def gain(data: ReportData) -> list[Row]:
     """kNN of the trained representation beside what came for free."""
-    names = (
-        ("trained", "Trained"),
-        ("untrained", "Untrained network"),
-        ("raw_pixels", "Raw pixels"),
-        ("chance", "Chance"),
-    )
-    found = [(key, name, (knn or {}).get(key)) for key, name in names]
+    knn = data.summary.get("knn") or {}
+    found = [(key, name, knn.get(key)) for key, name in GAIN]
     return [
         Row(name, inside(value / 100), wording.percent(value), "own" if key == "trained" else "plain")
         for key, name, value in found
@@ -155,7 +94,7 @@ def run_chart(
     steps = data.metrics.get("step", np.zeros(0))
     curves = [reference_curve(data, column) for column in columns]
     curves += [
-        Curve(column_label(column), column_role(column), steps, data.metrics[column])
+        Curve(branch_of(column), branch_of(column) or "plain", steps, data.metrics[column])
         for column in columns
         if column in data.metrics
     ]
@@ -164,13 +103,8 @@ def run_chart(
     return figures.line_chart(key, title, kept, from_zero=from_zero, x_range=ends, log=False if from_zero else None)
 
 
-def column_role(column: str) -> str:
-    """The colour of a metric: that of its branch."""
-    return column[0] if column.startswith(("Y_", "Z_")) else "plain"
-
-
-def column_label(column: str) -> str:
-    """The name at the end of a curve."""
+def branch_of(column: str) -> str:
+    """Y or Z where a metric is of one of them: its colour, and the name at the end of its curve."""
     return column[0] if column.startswith(("Y_", "Z_")) else ""
 
 
@@ -179,12 +113,12 @@ def reference_curve(data: ReportData, column: str) -> Curve | None:
     if data.reference is None or column not in data.reference.curves or not data.summary.get("steps"):
         return None
     share, value = data.reference.curves[column].T
-    return Curve("healthy run", f"reference {column_role(column)}", share * data.summary["steps"], value)
+    return Curve("healthy run", f"reference {branch_of(column) or 'plain'}", share * data.summary["steps"], value)
 
 
-def reference_source(data: ReportData) -> str | bool:
+def reference_source(data: ReportData, charts: Sequence[Chart]) -> str | bool:
     """What the pale curves are: where they come from, True when that is not known, False when none is drawn."""
-    drawn = any(curve.role.startswith("reference") for chart in [*losses(data), *live(data)] for curve in chart.curves)
+    drawn = any(curve.role.startswith("reference") for chart in charts for curve in chart.curves)
     return drawn and data.reference is not None and (data.reference.source or True)
 
 
@@ -193,9 +127,7 @@ def spectra(data: ReportData) -> list[Chart]:
     known = [(one, figures.relative(one.spectrum), figures.relative(one.untrained_spectrum)) for one in data.branches]
     lowest = min([SPECTRUM_RANGE, *(shares[-1] for _, shares, _ in known if shares is not None)])
     charts = [
-        figures.spectrum_chart(
-            f"spectrum-{one.name}", one.title, colour(one), shares, untrained, meaningful_rank(one), lowest
-        )
+        figures.spectrum_chart(f"spectrum-{one.name}", one.title, one.colour, shares, untrained, one.rank, lowest)
         for one, shares, untrained in known
         if shares is not None
     ]
@@ -206,7 +138,7 @@ def deviations(data: ReportData) -> list[Chart]:
     """How strongly each dimension varies; the variance term's target where that term was used."""
     targets = {"Z": 1.0} if "variance" in data.metrics else {}
     charts = [
-        figures.histogram(f"std-{one.name}", one.title, colour(one), one.deviations, targets.get(one.name))
+        figures.histogram(f"std-{one.name}", one.title, one.colour, one.deviations, targets.get(one.name))
         for one in data.branches
         if one.deviations is not None
     ]
@@ -222,12 +154,12 @@ def correlations(data: ReportData) -> list[HeatMap]:
     ]
 
 
-def measures(data: ReportData) -> tuple[list[MeasureRow], list[MeasureRow]]:
+def measures(data: ReportData) -> tuple[list[MeasureRow], list[MeasureRow]] | None:
     """Rows of name, value a branch and meaning: those that say most, then the rest."""
     names = dict.fromkeys(name for one in data.branches for name in one.measures)
-    first = [name for name in wording.MEASURES if name in names]
-    rest = [name for name in names if name not in first]
-    return [measure_row(data, name) for name in first], [measure_row(data, name) for name in rest]
+    first = [measure_row(data, name) for name in wording.MEASURES if name in names]
+    rest = [measure_row(data, name) for name in names if name not in wording.MEASURES]
+    return (first, rest) if first else None
 
 
 def measure_row(data: ReportData, name: str) -> MeasureRow:
@@ -236,50 +168,32 @@ def measure_row(data: ReportData, name: str) -> MeasureRow:
     return wording.title(name), values, {**wording.MEASURES, **wording.MORE_MEASURES}.get(name, "")
 
 
-def shown_channels(summary: Mapping[str, Any]) -> str:
-    """What is shown of pictures that have no colours of their own; '' for grey and colour ones."""
-    channels = (summary.get("input") or {}).get("channels", 3)
-    if channels in (1, 3):
-        return ""
-    return (
-        f"The first three of {channels} channels are shown as red, green and blue."
-        if channels > 3
-        else "One of two channels is shown."
-    )
-
-
 def views(data: ReportData) -> list[list[str]]:
     """Sets of pictures, the original first."""
     return [] if data.views is None else [[pictures.shown(one) for one in row] for row in data.views]
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A neighbour with what is known about it."""
-
-    source: str
-    label: str
-    similarity: str
-    same: bool | None
-
-
-def neighbour_rows(data: ReportData) -> list[tuple[Picture, list[Picture]]]:
-    """Every query with its nearest pictures."""
-    if data.neighbours is None:
-        return []
-    return [neighbour_row(data.neighbours, data.classes, row) for row in range(len(data.neighbours.queries))]
+def neighbours(data: ReportData) -> list[tuple[Picture, list[Picture]]]:
+    """Every query with its nearest pictures, each as source, label, similarity and whether the labels are the same."""
+    found = data.neighbours
+    return [] if found is None else [neighbour_row(found, data.classes, row) for row in range(len(found.queries))]
 
 
 def neighbour_row(found: Neighbours, classes: Sequence[str], row: int) -> tuple[Picture, list[Picture]]:
     """One query and its neighbours."""
     own = None if found.query_labels is None else int(found.query_labels[row])
-    query = Picture(pictures.shown(found.queries[row]), class_name(classes, own), "", None)
+    query = {"source": pictures.shown(found.queries[row]), "label": class_name(classes, own)}
     near = []
     for column, pixels in enumerate(found.images[row]):
         label = None if found.labels is None else int(found.labels[row, column])
-        similarity = "" if found.similarity is None else f"{found.similarity[row, column]:.2f}"
-        same = None if own is None or label is None else own == label
-        near.append(Picture(pictures.shown(pixels), class_name(classes, label), similarity, same))
+        near.append(
+            {
+                "source": pictures.shown(pixels),
+                "label": class_name(classes, label),
+                "similarity": "" if found.similarity is None else f"{found.similarity[row, column]:.2f}",
+                "same": None if own is None or label is None else own == label,
+            }
+        )
     return query, near
 
 
@@ -292,27 +206,12 @@ def class_name(classes: Sequence[str], label: int | None) -> str:
 
 def same_label(rows: Sequence[tuple[Picture, list[Picture]]]) -> str:
     """'43 of 48 neighbours carry the label of their query.'"""
-    judged = [one.same for _, near in rows for one in near if one.same is not None]
+    judged = [one["same"] for _, near in rows for one in near if one["same"] is not None]
     return f"{sum(judged)} of {len(judged)} neighbours here carry the label of their query." if judged else ""
 
 
-@dataclass(frozen=True)
-class MapFigure:
-    """The 2-D map: one path of dots a class, and what hovering shows."""
-
-    groups: list[dict[str, Any]]  # name, colour ('' for one ink), count, path, label
-    sprite: pictures.Sprite | None
-    summary: str
-    hover: dict[str, Any]
-
-    @property
-    def coloured(self) -> bool:
-        """Whether every class has a colour of its own."""
-        return any(group["colour"] for group in self.groups)
-
-
-def sample_map(data: ReportData) -> MapFigure | None:
-    """The map of the samples, with equal scales across and down."""
+def sample_map(data: ReportData) -> dict[str, Any] | None:
+    """The map of the samples, with equal scales across and down: a path of dots a class, and what hovering shows."""
     if data.map is None:
         return None
     places = framed(data.map.points)
@@ -321,8 +220,7 @@ def sample_map(data: ReportData) -> MapFigure | None:
     thing = "vector" if data.map.thumbnails is None else "picture"
     sheet = None if data.map.thumbnails is None else pictures.sprite(data.map.thumbnails)
     hover = {
-        "x": figures.rounded(places[:, 0] / 10, 2),
-        "y": figures.rounded(places[:, 1] / 10, 2),
+        **figures.rounded(x=(places[:, 0] / 10, 2), y=(places[:, 1] / 10, 2)),
         "label": [int(label) for label in labels],
         "classes": {group["label"]: group["name"] for group in groups if group["name"]},
         "names": list(data.map.names),
@@ -331,7 +229,8 @@ def sample_map(data: ReportData) -> MapFigure | None:
     }
     named = sum(bool(group["name"]) for group in groups)
     summary = wording.counted(len(places), f"{thing}s") + (f" of {wording.counted(named, 'classes')}" if named else "")
-    return MapFigure(groups, sheet, summary, hover)
+    coloured = any(group["colour"] for group in groups)
+    return {"groups": groups, "coloured": coloured, "sprite": sheet, "summary": summary, "hover": hover}
 
 
 def framed(points: np.ndarray) -> np.ndarray:
@@ -361,7 +260,7 @@ def map_groups(places: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -
     return groups
 
 
-def factor_rows(data: ReportData) -> list[Row]:
+def factors(data: ReportData) -> list[Row]:
     """What survived, best first, each beside the untrained network and chance."""
     rows = []
     for one in data.factors:
@@ -388,23 +287,14 @@ def accuracy(share: float | None) -> str:
     return wording.percent(None if share is None else 100 * share)
 
 
-@dataclass(frozen=True)
-class Evaluations:
-    """A table of what was evaluated, and what its reader has to know."""
-
-    columns: list[str]
-    rows: list[list[str]]
-    notes: list[str]
-
-
-def evaluations(summary: Mapping[str, Any]) -> Evaluations | None:
-    """All evaluations of the run, scores as percentages."""
-    entries = summary.get("evaluations") or []
+def evaluations(data: ReportData) -> dict[str, Any] | None:
+    """A table of all evaluations of the run, scores as percentages, and what its reader has to know."""
+    entries = data.summary.get("evaluations") or []
     shown = [key for one in entries for key, value in one.items() if not isinstance(value, dict | list)]
     columns = [key for key in dict.fromkeys(shown) if key not in ("run", "backbone")]
     rows = [[cell(one.get(column), column) for column in columns] for one in entries]
     notes = dict.fromkeys(str(note) for one in entries for note in one.get("notes") or [])
-    return Evaluations([wording.title(name) for name in columns], rows, list(notes)) if entries else None
+    return {"columns": list(map(wording.title, columns)), "rows": rows, "notes": list(notes)} if entries else None
 
 
 def cell(value: Any, column: str = "") -> str:
@@ -416,9 +306,9 @@ def cell(value: Any, column: str = "") -> str:
     if isinstance(value, int | float):
         return wording.percent(value) if column.startswith("top") else wording.plain(value)
     if isinstance(value, Mapping):
-        return listed([f"{key}: {cell(one)}" for key, one in value.items()], ", ")
+        return listed([f"{key}: {cell(one)}" for key, one in value.items()])
     if isinstance(value, list | tuple):
-        return listed([pair(one) if isinstance(one, list | tuple) else cell(one) for one in value], ", ")
+        return listed([pair(one) if isinstance(one, list | tuple) else cell(one) for one in value])
     return str(value)
 
 
@@ -427,10 +317,23 @@ def pair(values: Sequence[Any]) -> str:
     return (": " if any(isinstance(one, str) for one in values) else " × ").join(map(cell, values))
 
 
-def listed(texts: Sequence[str], mark: str) -> str:
+def listed(texts: Sequence[str]) -> str:
     """The first eight, and how many more."""
-    more = f"{mark}and {len(texts) - 8} more" if len(texts) > 8 else ""
-    return mark.join(texts[:8]) + more or "none"
+    more = [f"and {len(texts) - 8} more"] if len(texts) > 8 else []
+    return ", ".join([*texts[:8], *more]) or "none"
+
+
+def settings(data: ReportData) -> dict[str, Any] | None:
+    """The configuration, and every record of the run that is not empty."""
+    summary = data.summary
+    records = {
+        "Settings": table(None if data.configuration else summary.get("settings")),
+        "Data check": table(summary.get("data_check"), wording.title),
+        "Versions": table(summary.get("versions")),
+        "Hardware": table(summary.get("hardware"), wording.title),
+    }
+    filled = {title: rows for title, rows in records.items() if rows}
+    return {"configuration": data.configuration, "records": filled} if data.configuration or filled else None
 
 
 def table(content: Any, name_of: Callable[[str], str] = str) -> list[tuple[str, str]]:
@@ -439,14 +342,13 @@ def table(content: Any, name_of: Callable[[str], str] = str) -> list[tuple[str, 
     return [(name_of(str(name)), cell(value)) for name, value in entries if value is not None]
 
 
-def warnings(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+def warnings(data: ReportData) -> list[tuple[str, str]]:
     """When (or '') and what was warned of during training."""
-    entries = summary.get("warnings") or []
+    entries = data.summary.get("warnings") or []
+    known = [entry if isinstance(entry, Mapping) else {"message": entry} for entry in entries]
     return [
         (f"step {entry['step']:,}" if entry.get("step") is not None else "", str(entry.get("message", "")))
-        if isinstance(entry, Mapping)
-        else ("", str(entry))
-        for entry in entries
+        for entry in known
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fullrank.report.content import Branch, ReportData
@@ -162,7 +162,7 @@ def capital(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
 
 
-def knn_sentence(knn: dict[str, Any]) -> str:
+def knn_sentence(knn: Mapping[str, Any]) -> str:
     """What training bought, in one sentence; '' when it was not measured."""
     trained, untrained = knn.get("trained"), knn.get("untrained")
     if trained is None or untrained is None:

@@ -10,11 +10,14 @@ import torch
 from torch import nn
 
 from fullrank import methods
-from fullrank.errors import InputError
+from fullrank.errors import InputError, unknown
 from fullrank.methods import DataFacts, Method
-from fullrank.networks import Switches
+from fullrank.networks import Switches, create_text_encoder, is_text_encoder
 from fullrank.networks.backbone import Stem, create_backbone
+from fullrank.networks.text import HUB, TEXT_ENCODERS
 from fullrank.runs.settings import switch_names
+
+TEXT_ENCODER = "gru"  # where the method wants one and none is named
 
 
 def facts_of(taken: dict[str, Any]) -> DataFacts:
@@ -46,9 +49,32 @@ def build_method(settings: SimpleNamespace, facts: DataFacts) -> tuple[Method, S
         given["switches"] = Switches(**{name: given.pop(name) for name in switch_names()})
     if "facts" in accepted:
         given["facts"] = facts
-    if wants_second(settings, kind):
+    text = text_encoder_of(settings)
+    if text:
+        given["second"] = create_text_encoder(text, facts.vocabulary)
+    elif wants_second(settings, kind):
         given["second"] = _backbone(settings, settings.backbone2 or settings.backbone, channels[1], facts)[0]
     return kind(backbone, **given), stem  # type: ignore[arg-type]
+
+
+def text_encoder_of(settings: SimpleNamespace) -> str | None:
+    """The name of the text encoder that captions go through; None where both views are pictures.
+
+    Raises `InputError` for a method that cannot take captions, or takes nothing else.
+    """
+    kind, name = methods.get(settings.method), settings.backbone2
+    if kind.second_is_text and not is_text_encoder(name or TEXT_ENCODER):
+        raise unknown(f"text encoder of {settings.method}", name or "", [*TEXT_ENCODERS, f"{HUB}NAME"])
+    if kind.second_is_text:
+        return name or TEXT_ENCODER
+    if name is None or not is_text_encoder(name):
+        return None
+    reason = "its networks take the channels of one picture" if kind.branch_channels else kind.one_network
+    if reason:
+        raise InputError(f"{settings.method} cannot take captions: {reason}; leave out --backbone2 {name}")
+    if settings.branches == "shared":
+        raise InputError(f"backbone2 {name} is a branch of its own: leave out --branches shared")
+    return name
 
 
 def wants_second(settings: SimpleNamespace, kind: type[Method]) -> bool:
@@ -70,5 +96,11 @@ def _backbone(settings: SimpleNamespace, name: str, channels: int, facts: DataFa
         channels=channels,
         image_size=facts.image_size,
         stem_stride=settings.stem_stride if name == settings.backbone else None,
-        options=methods.get(settings.method).backbone_options,
+        options=backbone_options(settings, name),
     )
+
+
+def backbone_options(settings: SimpleNamespace, name: str) -> dict[str, Any]:
+    """With which arguments timm builds a network: those asked for the first one, and those that the method needs."""
+    asked = settings.backbone_options if name == settings.backbone else {}
+    return {**asked, **methods.get(settings.method).backbone_options}

@@ -12,13 +12,12 @@ import torch
 from fullrank import collapse
 from fullrank.collapse import Verdict
 from fullrank.data import open_pictures
-from fullrank.data.statistics import Pixels
 from fullrank.data.vectors import read_vectors
 from fullrank.errors import InputError
-from fullrank.evaluation.features import Pictures, embed_pictures
+from fullrank.evaluation.features import embed_pictures
 from fullrank.methods import Method
 from fullrank.report import build_diagnosis_page
-from fullrank.runs.evaluate import check_channels, chosen_data
+from fullrank.runs.evaluate import chosen_data, pictures_for
 from fullrank.runs.folder import CHECKPOINT, Run, restore
 
 # Pictures that are embedded when a run or a checkpoint is diagnosed.
@@ -43,12 +42,9 @@ def diagnose_path(
         out = Path(report)
         if not out.parent.is_dir():
             raise InputError(f"cannot write {out}: {out.parent} is no folder")
-        pictures = embedding_arrays(embeddings)
-        result = {
-            "name": str(path) if isinstance(path, str | Path) else "array",
-            "verdict": {name: verdict.to_dict() for name, verdict in verdicts.items()},
-        }
-        build_diagnosis_page(result, pictures, out)
+        name = str(path) if isinstance(path, str | Path) else "array"
+        table = {each: verdict.to_dict() for each, verdict in verdicts.items()}
+        build_diagnosis_page({"name": name, "verdict": table}, embedding_arrays(embeddings), out)
     return verdicts
 
 
@@ -120,10 +116,7 @@ def judge_checkpoint(
     """Y and Z of some pictures through the network of a checkpoint, and the verdict on each."""
     method, settings, taken = restore(path)
     source = open_pictures(*chosen_data(settings, data, split, include))
-    pixels = Pixels.from_dict(taken["pixels"])
-    check_channels(source.name, source.read(0), pixels)
     chosen = np.unique(np.linspace(0, len(source) - 1, min(DIAGNOSED, len(source))).astype(int))
-    pictures = Pictures(source, pixels, taken["image_size"], chosen)
-    (representation, embedding), _ = embed_pictures(pictures, method.embed)
+    (representation, embedding), _ = embed_pictures(pictures_for(taken, source, chosen), method.embed)
     embeddings = {"Y": representation, "Z": embedding}
     return embeddings, judge(embeddings, method, {**vars(settings), **method.coefficients()})

@@ -9,16 +9,12 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import safetensors.numpy
-from rich.progress import Progress
 
 from fullrank.data import open_pictures
-from fullrank.data.statistics import Pixels
 from fullrank.errors import InputError
-from fullrank.evaluation.features import Pictures, choose_device, embed_pictures
 from fullrank.files import write_atomically
-from fullrank.runs.evaluate import check_channels, chosen_data
+from fullrank.runs.evaluate import chosen_data, embed_with_progress, pictures_for
 from fullrank.runs.folder import Run
-from fullrank.terminal import log_console
 
 KINDS = (".parquet", ".npy", ".npz", ".safetensors")
 
@@ -33,18 +29,7 @@ def embed_run(
     if not out.parent.is_dir():
         raise InputError(f"cannot write {out}: {out.parent} is no folder")
     source = open_pictures(*chosen_data(run.settings, data, split, include))
-    pixels = Pixels.from_dict(run.input["pixels"])
-    where = choose_device(device)
-    pictures = Pictures(source, pixels, run.input["image_size"])
-    check_channels(source.name, source.read(0), pixels)
-    with Progress(console=log_console()) as progress:
-        task = progress.add_task("embedding", total=len(source))
-        (vectors,), kept = embed_pictures(
-            pictures,
-            run.backbone.to(where),
-            device=where,
-            progress=lambda count: progress.advance(task, count),
-        )
+    ((vectors, kept),) = embed_with_progress(run.backbone, [pictures_for(run.input, source)], device)
     names = [str(source.names[position]) for position in kept]
     labels = None if source.labels is None else [source.classes[label] for label in source.labels[kept]]
     write_vectors(out, vectors.numpy(), names, labels)

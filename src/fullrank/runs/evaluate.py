@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,15 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import Progress
+from torch import Tensor, nn
 
-from fullrank.data import open_pictures
+from fullrank.data import Source, open_pictures
 from fullrank.data.statistics import Pixels
 from fullrank.errors import InputError
 from fullrank.evaluation import protocol as protocols
 from fullrank.evaluation.features import Pictures, choose_device, embed_pictures
-from fullrank.evaluation.splits import Part, labelled_parts
-from fullrank.files import write_text
-from fullrank.runs.folder import Run, plain
+from fullrank.evaluation.splits import labelled_parts
+from fullrank.files import plain, write_text
+from fullrank.runs.folder import Run
 from fullrank.terminal import log_console
 
 # Every picture is used unless the set is larger than this.
@@ -39,57 +42,57 @@ def evaluate_run(
     """What `fullrank.evaluate` does."""
     run = run if isinstance(run, Run) else Run(run)
     judge = protocols.PROTOCOLS.get(protocol)
-    data, split, include = chosen_data(run.settings, data, split, include)
-    source = open_pictures(data, split, include)
+    data, split, include, captions = chosen_data(run.settings, data, split, include)
+    source = open_pictures(data, split, include, captions)
     parts = labelled_parts(source, data, test_split=test_split, include=include, most=MOST, seed=run.settings.seed)
-    where = choose_device(device)
-    backbone = run.backbone.to(where)
-    pixels = Pixels.from_dict(run.input["pixels"])
-    features, labels = [], []
-    with Progress(console=log_console()) as progress:
-        task = progress.add_task("embedding", total=sum(len(part.indices) for part in parts))
-        for part in parts:
-            pictures = pictures_of(part, pixels, run)
-            (values,), kept = embed_pictures(
-                pictures, backbone, device=where, progress=lambda count: progress.advance(task, count)
-            )
-            features.append(values)
-            labels.append(torch.from_numpy(part.source.labels[kept]))  # type: ignore[index]
-    result = judge(features[0], labels[0], features[1], labels[1]).to_dict()
-    result |= {
-        "run": str(run.folder),
-        "data": source.name,
-        "test_data": parts[1].source.name,
-        "backbone": run.settings.backbone,
-    }
+    pictures = [pictures_for(run.input, part.source, part.indices) for part in parts]
+    embedded = embed_with_progress(run.backbone, pictures, device)
+    samples: list[Tensor] = []  # features and labels to learn from, then those to be judged on
+    for part, (values, kept) in zip(parts, embedded, strict=True):
+        samples += [values, torch.from_numpy(part.source.labels[kept])]  # type: ignore[index]
+    result = judge(*samples).to_dict()
+    result |= {"run": str(run.folder), "data": source.name, "test_data": parts[1].source.name}
+    result |= {"backbone": run.settings.backbone}
     keep_result(run, result)
     return plain(result)
 
 
 def chosen_data(
     settings: SimpleNamespace, data: Any, split: str | None, include: str | None
-) -> tuple[Any, str | None, str | None]:
-    """Data, split and include as asked for, or those of the run.
+) -> tuple[Any, str | None, str | None, str | None]:
+    """Data, split, include and the file of captions, which may name splits: as asked for, or those of the run.
 
     Raises `InputError` when the run's own were given from Python.
     """
     if data is not None:
-        return data, split, include
+        return data, split, include, None
     if settings.data.startswith("<"):
         raise InputError("the run was trained on an array given from Python: add --data to name the pictures")
-    return settings.data, split or settings.split, include or settings.include
+    return settings.data, split or settings.split, include or settings.include, settings.captions
 
 
-def pictures_of(part: Part, pixels: Pixels, run: Run) -> Pictures:
-    """The pictures of a part as the run's network takes them."""
-    check_channels(part.source.name, part.source.read(int(part.indices[0])), pixels)
-    return Pictures(part.source, pixels, run.input["image_size"], part.indices)
+def pictures_for(taken: Mapping[str, Any], source: Source, indices: np.ndarray | None = None) -> Pictures:
+    """Pictures of a source as a network takes them, which `taken` describes.
+
+    Raises `InputError` for pictures of other channels than the network was trained on.
+    """
+    pixels = Pixels.from_dict(taken["pixels"])
+    found = source.read(0 if indices is None else int(indices[0])).shape[-1]
+    if found != pixels.channels and {found, pixels.channels} - {1, 3, 4}:
+        raise InputError(f"{source.name} has pictures of {found} channels; the run was trained on {pixels.channels}")
+    return Pictures(source, pixels, taken["image_size"], indices)
 
 
-def check_channels(name: str, image: np.ndarray, pixels: Pixels) -> None:
-    """Raises `InputError` for pictures that the network cannot take."""
-    if image.shape[-1] != pixels.channels and {image.shape[-1], pixels.channels} - {1, 3, 4}:
-        raise InputError(f"{name} has pictures of {image.shape[-1]} channels; the run was trained on {pixels.channels}")
+def embed_with_progress(backbone: nn.Module, parts: Sequence[Pictures], device: str) -> list[tuple[Tensor, np.ndarray]]:
+    """The representation (n, width) of every readable picture of each part, and their positions (n,)."""
+    where, embedded = choose_device(device), []
+    with Progress(console=log_console()) as progress:
+        task = progress.add_task("embedding", total=sum(len(part.indices) for part in parts))
+        for part in parts:
+            advance = partial(progress.advance, task)
+            (values,), kept = embed_pictures(part, backbone.to(where), device=where, progress=advance)
+            embedded.append((values, kept))
+    return embedded
 
 
 def keep_result(run: Run, result: dict[str, Any]) -> None:

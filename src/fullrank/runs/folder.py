@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -13,14 +13,16 @@ import safetensors
 import safetensors.torch
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
-from fullrank import commands, methods
+from fullrank import commands
+from fullrank.data.tokens import Tokenizer
 from fullrank.errors import InputError
-from fullrank.files import unwritable, write_atomically, write_text
+from fullrank.evaluation.features import CHUNK
+from fullrank.files import plain, unwritable, write_atomically, write_text
 from fullrank.methods import Method
 from fullrank.networks.backbone import creation_arguments, load_timm_state, timm_state
-from fullrank.runs.build import build_method, facts_of
+from fullrank.runs.build import backbone_options, build_method, facts_of
 from fullrank.runs.settings import method_options
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 CONFIG, CHECKPOINT, BACKBONE = "config.yaml", "last.ckpt", "backbone.safetensors"
 METRICS, SUMMARY, REPORT = "metrics.csv", "summary.json", "report.html"
+TOKENIZER = "tokenizer.json"
 
 
 class Run:
@@ -78,6 +81,20 @@ class Run:
         """The whole trained network, projector included, from the checkpoint."""
         return restore(self.folder / CHECKPOINT)[0]
 
+    def embed_captions(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Y and Z of captions, one row each, where the run was trained on captions.
+
+        Raises `InputError` where it was not.
+        """
+        if not (self.folder / TOKENIZER).is_file():
+            raise InputError(f"{self.folder} was trained without captions: it has no {TOKENIZER}")
+        tokens = Tokenizer((self.folder / TOKENIZER).read_text(encoding="utf-8"))(captions)
+        method = self.method
+        with torch.no_grad():
+            parts = [method.embed_captions(part.long()) for part in tokens.split(CHUNK)]
+        representations, embeddings = zip(*parts, strict=True)
+        return torch.cat(representations), torch.cat(embeddings)
+
     def evaluate(self, protocol: str = "knn", **options: Any) -> dict[str, Any]:
         """`fullrank evaluate` on this run."""
         return commands.evaluate(self, protocol=protocol, **options)
@@ -97,7 +114,7 @@ class Run:
     def write_backbone(self, backbone: nn.Module) -> None:
         """Write the weights so that `timm.create_model(name, num_classes=0, checkpoint_path=...)` opens them."""
         name, size, channels = self.settings.backbone, self.input["image_size"], self.input["channels"]
-        options = dict(methods.get(self.settings.method).backbone_options)
+        options = backbone_options(self.settings, name)
         state = timm_state(backbone, name, channels, size, options)
         record = {
             "architecture": name,
@@ -176,16 +193,3 @@ def rebuild_settings(config: dict[str, Any]) -> SimpleNamespace:
     """Settings from a stored mapping."""
     own = method_options(config["method"])
     return SimpleNamespace(**config, method_options={key: config[key] for key in own})
-
-
-def plain(value: Any) -> Any:
-    """`value` with nothing but what JSON and YAML know; numbers that are not finite become null."""
-    if isinstance(value, dict):
-        return {str(key): plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [plain(entry) for entry in value]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, bool | int | str) else str(value)

@@ -98,13 +98,11 @@ def recipe_settings(recipe: str, method: str | None) -> dict[str, Any]:
     """
     layers = [load_recipe(name) for name in dict.fromkeys(("default", recipe))]
     chosen = method or next(layer["method"] for layer in reversed(layers) if "method" in layer)
+    backbone = methods.get(chosen).default_backbone
     settings: dict[str, Any] = {}
     for layer in layers:
         settings |= {key: value for key, value in layer.items() if key != "methods"}
-    kind = methods.get(chosen)
-    if kind.default_backbone:
-        settings["backbone"] = kind.default_backbone
-    for layer in layers:
+        settings |= {"backbone": backbone} if backbone else {}
         settings |= layer.get("methods", {}).get(chosen) or {}
     return settings | {"method": chosen}
 
@@ -143,7 +141,8 @@ def fill_published(settings: dict[str, Any], published: Optimization) -> None:
     for name, value in numbers.items():
         if settings[name] is None:
             settings[name] = value
-    settings["regularize"] = settings["regularize"] or {}
+    for name in ("regularize", "backbone_options"):
+        settings[name] = settings[name] or {}
 
 
 def check_ranges(settings: Mapping[str, Any]) -> None:
@@ -160,6 +159,8 @@ def check_ranges(settings: Mapping[str, Any]) -> None:
         raise InputError("batch_size is 1: the statistics of a batch need at least 2 images")
     Regularizer.check(settings["regularize"])
     reason = methods.get(settings["method"]).no_accumulation
+    if not reason and any(settings["regularize"].values()):
+        reason = "the terms of regularize compare the samples of a batch with each other"
     if settings["accumulate"] > 1 and reason:
         raise InputError(f"{settings['method']} cannot accumulate: {reason}; give a lower --batch_size instead")
     if settings["batch_size"] % settings["accumulate"]:
@@ -179,21 +180,3 @@ def agree(explicit: Mapping[str, Any], before: Mapping[str, Any]) -> None:
     for key, value in explicit.items():
         if key not in FREE and isinstance(value, str | int | float) and before.get(key) != value:
             raise InputError(f"the run was started with {key} {before.get(key)}, not {value}: leave it out to resume")
-
-
-def describe_methods(name: str | None = None) -> str:
-    """One line a method, or the page of one method."""
-    if name is None:
-        lines = [f"{each:14} {first_line(each):78} {methods.get(each).paper}" for each in methods.names()]
-        return "\n".join(lines)
-    options = "\n".join(f"  --{key} {value}" for key, value in method_options(name).items())
-    published = methods.get(name).published
-    text = inspect.cleandoc(inspect.getmodule(methods.get(name)).__doc__ or "")
-    return (
-        f"{text}\n\n{inspect.getdoc(methods.get(name))}\n\nOptions and defaults:\n{options}\n\nPublished: {published}"
-    )
-
-
-def first_line(name: str) -> str:
-    """What a method does, in a line."""
-    return (inspect.getdoc(methods.get(name)) or "").splitlines()[0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -50,12 +51,17 @@ class MemoryFeed:
 
     def __init__(self, images: Tensor, augment: Augment) -> None:
         self.images = images  # (N, C, H, W), uint8 or float
+        self.samples: Dataset = Positions(len(images))
         self.augment = augment
 
     def loader(self, batches: Batches) -> DataLoader:
         """Batches of positions."""
         self.augment.share = (batches.rank, batches.world_size)
-        return ResumableLoader(Positions(len(self.images)), batch_sampler=batches, collate_fn=torch.tensor)
+        return ResumableLoader(self.samples, batch_sampler=batches, **self.loading())
+
+    def loading(self) -> dict[str, Any]:
+        """How positions become batches."""
+        return {"collate_fn": torch.tensor}
 
     def to(self, device: torch.device) -> None:
         """Move pictures and normalisation to the device once."""
@@ -96,16 +102,16 @@ class WorkerFeed:
     def __init__(
         self, source: Source, pixels: Pixels, recipe: Recipe, augment: Augment, *, workers: int, seed: int
     ) -> None:
-        self.crops: Dataset = SeededCrops(Decoded(source, pixels, RandomCrops(recipe)), seed)
+        self.samples: Dataset = SeededCrops(Decoded(source, pixels, RandomCrops(recipe)), seed)
         self.augment = augment
         self.workers = workers
 
     def loader(self, batches: Batches) -> DataLoader:
         """Batches of uint8 crops, one (B, C, S, S) tensor a view."""
         self.augment.share = (batches.rank, batches.world_size)
-        return ResumableLoader(self.crops, batch_sampler=batches, **self.decoding())
+        return ResumableLoader(self.samples, batch_sampler=batches, **self.loading())
 
-    def decoding(self) -> dict[str, Any]:
+    def loading(self) -> dict[str, Any]:
         """How the loader works: processes, batches that wait, and how crops become batches."""
         waiting = {"prefetch_factor": 4} if self.workers else {}
         pinned = torch.cuda.is_available()
@@ -119,6 +125,70 @@ class WorkerFeed:
         """Everything after the crop."""
         crops, index = loaded
         return Batch(self.augment.finish(crops), index)
+
+
+class PairedSamples(Dataset):
+    """A pair's picture, as another set gives it, beside the number of the pair."""
+
+    def __init__(self, pictures: Dataset, owners: Tensor) -> None:
+        self.pictures = pictures
+        self.owners = owners
+
+    def __len__(self) -> int:
+        return len(self.owners)
+
+    def __getitem__(self, draw: Draw) -> tuple[Any, int]:
+        pair, number = draw
+        return self.pictures[int(self.owners[pair]), number], pair
+
+
+class CaptionFeed:
+    """Pictures beside their captions: every pair of the two is a sample, and no picture is kept twice.
+
+    Args:
+        pictures: gives the view of each picture.
+        owners: the picture of every pair, (pairs,).
+        tokens: the caption of every pair, whole numbers (pairs, l) padded with 0.
+    """
+
+    def __init__(self, pictures: MemoryFeed | WorkerFeed, owners: Tensor, tokens: Tensor) -> None:
+        self.pictures = pictures
+        self.owners = owners
+        self.tokens = tokens
+
+    @property
+    def augment(self) -> Augment:
+        """What makes the views of pictures."""
+        return self.pictures.augment
+
+    def loader(self, batches: Batches) -> DataLoader:
+        """Batches of pairs."""
+        self.augment.share = (batches.rank, batches.world_size)
+        loading = self.pictures.loading()
+        loading["collate_fn"] = partial(collate_pairs, loading["collate_fn"])
+        return ResumableLoader(PairedSamples(self.pictures.samples, self.owners), batch_sampler=batches, **loading)
+
+    def to(self, device: torch.device) -> None:
+        """Move the pictures and their normalisation."""
+        self.pictures.to(device)
+
+    def views(self, loaded: tuple[Any, Tensor]) -> Batch:
+        """The picture's view and the caption."""
+        batch = self.pictures.views(loaded[0])
+        pairs = self._readable(batch.index, loaded[1])
+        batch.views.append(self.tokens[pairs].long().to(batch.views[0].device))
+        return batch
+
+    def _readable(self, index: Tensor, pairs: Tensor) -> Tensor:
+        """The pairs, where a picture that cannot be read was replaced by another the first of that one's."""
+        replaced = self.owners[pairs] != index
+        return torch.where(replaced, torch.searchsorted(self.owners, index), pairs) if replaced.any() else pairs
+
+
+def collate_pairs(collate: Callable[[list], Any], samples: list[tuple[Any, int]]) -> tuple[Any, Tensor]:
+    """A batch of pictures, and the numbers of their pairs."""
+    pictures, pairs = zip(*samples, strict=True)
+    return collate(list(pictures)), torch.tensor(pairs)
 
 
 class Endless(IterableDataset):
@@ -143,7 +213,7 @@ class StreamFeed(WorkerFeed):
 
     def __init__(self, stream: Stream, pixels: Pixels, recipe: Recipe, augment: Augment, *, workers: int) -> None:
         self.stream = stream
-        self.crops = Endless(stream, DecodedStream(stream, pixels, RandomCrops(recipe)))
+        self.samples = Endless(stream, DecodedStream(stream, pixels, RandomCrops(recipe)))
         self.augment = augment
         self.workers = workers
 
@@ -153,4 +223,4 @@ class StreamFeed(WorkerFeed):
         self.stream.for_rank(batches.rank, batches.world_size)
         self.stream.shuffle = SHUFFLE_BUFFER
         self.stream.epoch = batches.start  # a resumed run does not begin with the same pictures again
-        return ResumableLoader(self.crops, batch_size=batches.rows, drop_last=True, **self.decoding())
+        return ResumableLoader(self.samples, batch_size=batches.rows, drop_last=True, **self.loading())

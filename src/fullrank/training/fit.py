@@ -22,12 +22,14 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from rich.console import Console
 
 from fullrank.errors import InputError
+from fullrank.files import write_text
 from fullrank.networks.batch_norm import synchronise_batch_norm
 from fullrank.runs.build import build_method
 from fullrank.runs.folder import (
     CHECKPOINT,
     CONFIG,
     METRICS,
+    TOKENIZER,
     Run,
     read_checkpoint,
     rebuild_settings,
@@ -78,8 +80,7 @@ def train_run(given: Mapping[str, Any]) -> Run:
     adapter = build_adapter(settings, prepared, folder, console)
     trainer, monitor, checkpointing = build_trainer(folder, settings, adapter, prepared, console)
     if is_first_process() and not settings.resume:
-        start_folder(folder, stored(settings), overwrite=settings.overwrite)
-        Run(folder).write_summary({"name": folder.name, "finished": False, **record(settings, prepared)})
+        start_run(folder, settings, prepared)
     return fit(Run(folder), trainer, adapter, prepared, monitor, checkpointing, console)
 
 
@@ -121,6 +122,14 @@ def record(settings: SimpleNamespace, prepared: Prepared) -> dict[str, Any]:
     return {"settings": stored(settings), "input": prepared.input()}
 
 
+def start_run(folder: Path, settings: SimpleNamespace, prepared: Prepared) -> None:
+    """The folder of a new run with what is known before it begins."""
+    start_folder(folder, stored(settings), overwrite=settings.overwrite)
+    if prepared.tokenizer:
+        write_text(folder / TOKENIZER, prepared.tokenizer.text)
+    Run(folder).write_summary({"name": folder.name, "finished": False, **record(settings, prepared)})
+
+
 def build_adapter(settings: SimpleNamespace, prepared: Prepared, folder: Path, console: Console) -> Adapter:
     """The method on its data, at the step where the run begins or goes on."""
     method, stem = build_method(settings, prepared.facts)
@@ -131,7 +140,7 @@ def build_adapter(settings: SimpleNamespace, prepared: Prepared, folder: Path, c
         markup=False,
     )
     start = read_checkpoint(folder / CHECKPOINT)["global_step"] * settings.accumulate if settings.resume else 0
-    plan = make_plan(settings, prepared.usable)
+    plan = make_plan(settings, prepared.items)
     if settings.warmup_epochs is None:
         # A tenth of the run at most: one that ends inside its warm-up would never anneal.
         epochs = plan.batches / plan.batches_per_epoch
@@ -181,7 +190,8 @@ def build_trainer(
         hints=adapter.hints(),
         say=lambda words: console.print(f"warning: {words}", markup=False, style="bold"),
     )
-    checkpointing = Checkpointing(folder / CHECKPOINT, settings.save_minutes, record(settings, prepared))
+    kept = record(settings, prepared) | ({"tokenizer": prepared.tokenizer.text} if prepared.tokenizer else {})
+    checkpointing = Checkpointing(folder / CHECKPOINT, settings.save_minutes, kept)
     keep_freed_memory()
     compiles, words = choose_speed(settings)
     console.print(f"speed: {words}", markup=False)

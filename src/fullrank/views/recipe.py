@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypeAlias
@@ -191,17 +192,90 @@ def cmc_views(size: int = 224) -> Recipe:
 def pirl_views(size: int = 224) -> Recipe:
     """The image and the puzzle of PIRL's code (facebookresearch/vissl, pirl_jigsaw_4node_resnet50.yaml).
 
-    At 224 px the puzzle is a crop of 255 px in cells of 85, with pieces of 64 that move by 0 .. 20; at other sizes in
-    proportion.
+    Every piece has colours and a flip of its own. In its cell it moves by one pixel less than there is room.
     """
-    cell = round(size * 85 / 224)
-    piece = min(round(cell * 64 / 85), cell - 1)
     jitter = (0.4, 0.4, 0.4, 0.2)
     image = View(size, interpolation="bilinear", jitter=jitter, jitter_probability=1.0, photometric=0.66)
-    cut = dataclasses.replace(image, size=3 * cell, scale=(0.6, 1.0), grid=3, piece=piece, shift=cell - piece - 1)
-    return (image, cut)
+    puzzle = puzzle_of(image)
+    return (image, dataclasses.replace(puzzle, shift=puzzle.shift - 1))
+
+
+def infomin_views(size: int = 224) -> Recipe:
+    """Two views by InfoMin's policy D and a puzzle of its code (HobbitLong/PyContrast, datasets/util.py).
+
+    The puzzle is flipped as a whole, and keeps its colours.
+    """
+    crop = View(size, (0.2, 1.0), interpolation="bilinear")
+    view = dataclasses.replace(crop, jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5, rand_augment=2)
+    plain = dataclasses.replace(crop, jitter_probability=0.0, grayscale=0.0, apart=False)
+    return (view, view, puzzle_of(plain))
+
+
+def puzzle_of(view: View) -> View:
+    """The same as nine pieces of a larger crop of at least 0.6 of the image, as PIRL and InfoMin cut it.
+
+    For a view of 224 px it has 255, in cells of 85, with pieces of 64 that move by 0 .. 21; otherwise in proportion.
+    """
+    cell = round(view.size * 85 / 224)
+    piece = min(round(cell * 64 / 85), cell - 1)
+    return dataclasses.replace(view, size=3 * cell, scale=(0.6, 1.0), grid=3, piece=piece, shift=cell - piece)
 
 
 def supervised_views(size: int = 224) -> Recipe:
     """The one view of supervised training on ImageNet (pytorch/examples and torchvision): crop and flip."""
     return (View(size, interpolation="bilinear", jitter_probability=0.0, grayscale=0.0),)
+
+
+def swav_views(size: int = 224) -> Recipe:
+    """The two large and six small views of SwAV's code (facebookresearch/swav, src/multicropdataset.py)."""
+    large = View(size, (0.14, 1.0), interpolation="bilinear", jitter=(0.8, 0.8, 0.8, 0.2), blur=0.5, count=2)
+    return (large, dataclasses.replace(large, size=local_size(size), scale=(0.05, 0.14), count=6))
+
+
+def swav_large_views(size: int = 224) -> Recipe:
+    """SwAV's two views without multi-crop, as in its script of that name."""
+    return (dataclasses.replace(swav_views(size)[0], scale=(0.08, 1.0)),)
+
+
+def dino_views(size: int = 224) -> Recipe:
+    """The two global and eight local views of DINO's code (facebookresearch/dino, main_dino.py)."""
+    first, second = (dataclasses.replace(view, scale=(0.4, 1.0)) for view in vicreg_views(size))
+    return (first, second, View(local_size(size), (0.05, 0.4), blur=0.5, count=8))
+
+
+def msn_views(size: int = 224) -> Recipe:
+    """The views of MSN's code (facebookresearch/msn, src/data_manager.py): for the target, to be masked, ten focal."""
+    large = View(size, (0.3, 1.0), interpolation="bilinear", jitter=(0.4, 0.4, 0.4, 0.1), blur=0.5, count=2)
+    return (large, dataclasses.replace(large, size=local_size(size), scale=(0.05, 0.3), count=10))
+
+
+def local_size(size: int) -> int:
+    """Pixels a side of the small views of multi-crop: 96 of 224, and what patches divide at other sizes.
+
+    Patches of transformers are taken to be 16 px, and an eighth of images below 112 px.
+    """
+    patch = 16 if size >= 112 else max(2, size // 8)
+    return math.ceil(size * 96 / 224 / patch) * patch
+
+
+def mae_views(size: int = 224) -> Recipe:
+    """MAE's one view (facebookresearch/mae, main_pretrain.py): a crop, flipped or not."""
+    return (View(size, (0.2, 1.0), jitter_probability=0.0, grayscale=0.0),)
+
+
+def ijepa_views(size: int = 224) -> Recipe:
+    """I-JEPA's one view (facebookresearch/ijepa, configs/in1k_vith14_ep300.yaml): a crop and nothing else."""
+    return (View(size, (0.3, 1.0), interpolation="bilinear", flip=0.0, jitter_probability=0.0, grayscale=0.0),)
+
+
+def beit_views(size: int = 224) -> Recipe:
+    """BEiT's one view (microsoft/unilm, beit/datasets.py): a crop, flipped or not, its colours always jittered.
+
+    The code jitters before it crops.
+    """
+    return (View(size, jitter=(0.4, 0.4, 0.4, 0.0), jitter_probability=1.0, grayscale=0.0),)
+
+
+def vse_views(size: int = 224) -> Recipe:
+    """The one view of VSE++'s code (fartashf/vsepp, data.py): cropped and flipped, its colours as they are."""
+    return (View(size=size, interpolation="bilinear", jitter_probability=0.0, grayscale=0.0),)

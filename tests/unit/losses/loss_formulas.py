@@ -58,6 +58,33 @@ def barlow_terms(x: Tensor, y: Tensor, eps: float = 1e-5, unbiased: bool = False
     return (torch.diagonal(correlation) - 1).square().sum(), off_diagonal_squares(correlation)
 
 
+def cosines(x: Tensor, y: Tensor) -> Tensor:
+    """The cosine similarity of every row of x with every row of y."""
+    return torch.stack([torch.stack([a @ b / (a.norm() * b.norm()) for b in y]) for a in x])
+
+
+def log_share(scores: Tensor, place: int) -> Tensor:
+    """-log of the share that the score in one place has of exp(scores)."""
+    return -(scores[place].exp() / scores.exp().sum()).log()
+
+
+def nt_xent_mean(x: Tensor, y: Tensor, temperature: float) -> Tensor:
+    """The paper's equation 1, averaged over the 2n anchors."""
+    n, both = len(x), torch.cat([x, y])
+    scores = cosines(both, both) / temperature
+    anchors = []
+    for i in range(2 * n):
+        others = [j for j in range(2 * n) if j != i]
+        anchors.append(log_share(scores[i, others], others.index((i + n) % (2 * n))))
+    return torch.stack(anchors).mean()
+
+
+def info_nce_mean(x: Tensor, y: Tensor, temperature: float) -> Tensor:
+    """Every row of x among the rows of y."""
+    scores = cosines(x, y) / temperature
+    return torch.stack([log_share(row, i) for i, row in enumerate(scores)]).mean()
+
+
 def relative_error(value: Tensor, reference: Tensor) -> float:
     """max |value - reference| / max |reference|; absolute where the reference vanishes."""
     error = (value.double() - reference.double()).abs().max().item()

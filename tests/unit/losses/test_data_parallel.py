@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed
-from loss_formulas import barlow_terms, vicreg_code_terms, vicreg_terms
+from loss_formulas import barlow_terms, info_nce_mean, nt_xent_mean, vicreg_code_terms, vicreg_terms
 
 from fullrank import losses
 from fullrank.errors import InputError
@@ -16,7 +16,7 @@ from fullrank.errors import InputError
 WORLDS = (4, 2)
 # Rows a process, width: n < d, n = d and n > d for two and for four processes, and a single row a process.
 SHAPES = [(3, 20), (1, 6), (4, 8), (4, 16), (9, 7)]
-LOSSES = ["vicreg", "barlow_twins", "variance_covariance"]
+LOSSES = ["vicreg", "barlow_twins", "variance_covariance", "nt_xent", "info_nce"]
 CASES = [(name, rows, width) for name in LOSSES for rows, width in SHAPES]
 INPUTS = 5
 
@@ -44,6 +44,12 @@ def reference_terms(name: str, x: torch.Tensor, y: torch.Tensor) -> dict[str, to
     if name == "vicreg":
         s, v, c = vicreg_code_terms(x, y)
         return {"loss": 25 * s + 25 * v + c, "invariance": s, "variance": v, "covariance": c}
+    if name == "nt_xent":
+        mean = nt_xent_mean(x, y, 0.1)
+        return {"loss": 2 * mean, "nt_xent": mean}
+    if name == "info_nce":
+        mean = info_nce_mean(x, y, 0.07)
+        return {"loss": mean, "info_nce": mean}
     _, twice_v, twice_c = vicreg_terms(x, x)
     return {"loss": (25 * twice_v + twice_c) / 2, "variance": twice_v / 2, "covariance": twice_c / 2}
 
@@ -185,13 +191,13 @@ def test_averaged_gradient_is_that_of_one_process(outcomes, world, name, rows, w
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize(("name", "rows", "width"), CASES)
 def test_terms_are_those_of_one_process(outcomes, world, name, rows, width):
-    """Shared terms are equal on every process; VICReg's invariance is that of its own rows, with the right mean."""
+    """Shared terms are equal on every process; those of its own rows, or own anchors, have the right mean."""
     expected, _ = single_process(world, name, rows, width)
     results = [outcome[name, rows, width]["terms"] for outcome in outcomes[world]]
     for key, value in expected.items():
         found = torch.stack([terms[key] for terms in results])
         torch.testing.assert_close(found.mean(), value, rtol=1e-12, atol=1e-13)
-        local = name == "vicreg" and key in ("loss", "invariance")
+        local = name in ("nt_xent", "info_nce") or (name == "vicreg" and key in ("loss", "invariance"))
         assert (found.unique().numel() > 1) == local, key
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fullrank.networks import Bank, Momentum, Queue
+from fullrank.networks import Bank, Momentum, Queue, unit
 
 
 @pytest.mark.parametrize("sizes", [[4, 4, 4, 4], [3, 5, 2, 7, 1], [12, 25, 9]])
@@ -31,6 +31,22 @@ def test_queue_keeps_no_graph():
     queue = Queue(4, 2)
     queue.push(torch.ones(2, 2, requires_grad=True) * 2)
     assert not queue.rows.requires_grad
+
+
+def test_queue_finds_the_most_similar_row():
+    angles = torch.tensor([0.0, 0.006, 1.5, 3.0])  # the first two differ by less than bfloat16 sees
+    queue = Queue(4, 2)
+    queue.rows.copy_(torch.stack([angles.cos(), angles.sin()], 1))
+    near, lengths = angles + 0.001, torch.tensor([[3.0], [0.5], [9.0], [1.0]])
+    rows = lengths * torch.stack([near.cos(), near.sin()], 1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert queue.nearest(rows).tolist() == [0, 1, 2, 3]
+
+
+def test_unit_rows_are_at_least_float32():
+    rows = torch.randn(3, 4)
+    assert unit(rows.bfloat16()).dtype == torch.float32
+    assert unit(rows.double()).dtype == torch.float64
 
 
 def test_bank_averages_the_rows_of_its_samples():

@@ -7,7 +7,17 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as torchvision
 
 from fullrank.errors import InputError
-from fullrank.views import Augment, RandomCrops, View, vicreg_paper_views, vicreg_views
+from fullrank.views import (
+    Augment,
+    RandomCrops,
+    View,
+    moco_v1_views,
+    moco_v2_views,
+    simclr_views,
+    supervised_views,
+    vicreg_paper_views,
+    vicreg_views,
+)
 from fullrank.views.augment import draw
 from fullrank.views.crop import draw_boxes
 
@@ -25,6 +35,9 @@ ONE_AT_A_TIME = {
     "hue": View(size=24, jitter=(0.0, 0.0, 0.0, 0.5), **JITTER),
     "jitter": View(size=24, jitter=(0.8, 0.8, 0.8, 0.2), **JITTER),
     "grayscale": View(size=24, **(NOTHING | {"grayscale": 0.5})),
+    "grayscale first": View(
+        size=24, grayscale_first=True, jitter=(0.4, 0.4, 0.4, 0.4), **(JITTER | {"grayscale": 0.5})
+    ),
     "blur": View(size=24, blur=0.5, **NOTHING),
     "solarize": View(size=24, solarize=0.5, **NOTHING),
     "everything": View(size=24, blur=0.5, solarize=0.2),
@@ -54,9 +67,11 @@ def reference(image, view, box, draws, i):
         torchvision.adjust_saturation,
         torchvision.adjust_hue,
     )
+    if draws.grayscale[i] and view.grayscale_first:
+        x = torchvision.rgb_to_grayscale(x, num_output_channels=3)
     for kind in draws.order[i].tolist():
         x = adjust[kind](x, float(draws.factors[i, kind]))
-    if draws.grayscale[i]:
+    if draws.grayscale[i] and not view.grayscale_first:
         x = torchvision.rgb_to_grayscale(x, num_output_channels=3)
     if draws.blur[i]:
         taps = min(view.blur_kernel, 2 * view.size - 1)
@@ -177,6 +192,25 @@ def test_published_recipes():
     assert (first.blur, second.blur, first.solarize, second.solarize) == (1.0, 0.1, 0.0, 0.2)
     assert all(view.scale == (0.08, 1.0) and view.interpolation == "bicubic" for view in (first, second))
     assert all((view.blur, view.solarize) == (0.5, 0.1) for view in vicreg_paper_views(224))
+
+
+def test_published_recipes_of_contrastive_methods():
+    for view in simclr_views(224):
+        assert (view.jitter, view.jitter_probability, view.blur) == ((0.8, 0.8, 0.8, 0.2), 0.8, 0.5)
+        assert (view.scale, view.blur_kernel, view.solarize) == ((0.08, 1.0), 23, 0.0)
+    # As the code: a tenth of the side, made odd.
+    sides = {size: 2 * int((size // 10) / 2) + 1 for size in (10, 32, 59, 60, 96, 100, 224, 384)}
+    assert {size: simclr_views(size)[0].blur_kernel for size in sides} == sides
+    for view in moco_v1_views(224):
+        assert view.grayscale_first
+        assert (view.jitter, view.jitter_probability, view.blur) == ((0.4, 0.4, 0.4, 0.4), 1.0, 0.0)
+    for view in moco_v2_views(224):
+        assert not view.grayscale_first
+        assert (view.jitter, view.jitter_probability, view.blur) == ((0.4, 0.4, 0.4, 0.1), 0.8, 0.5)
+    for view in (*moco_v1_views(224), *moco_v2_views(224)):
+        assert (view.scale, view.interpolation, view.grayscale) == ((0.2, 1.0), "bilinear", 0.2)
+    (view,) = supervised_views(224)
+    assert (view.scale, view.flip, view.jitter_probability, view.grayscale) == ((0.08, 1.0), 0.5, 0.0, 0.0)
 
 
 def test_a_view_is_data():
