@@ -74,15 +74,6 @@ class Adapter(lightning.LightningModule):
             made.labels = self.labels[made.index.cpu()].to(self.device)
         return made
 
-    def hints(self) -> dict[str, Any]:
-        """What a warning or a remedy may speak of: the weights of the terms, and how fast the run goes."""
-        named = ("learning_rate", "warmup_epochs", "precision", "optimizer")
-        return {
-            **self.method.coefficients(),
-            **self.regularizer.coefficients(),
-            **{name: getattr(self.settings, name) for name in named},
-        }
-
     def advice(self, what: str) -> str:
         """What happened at which step, and what to try."""
         remedies = "a lower --learning_rate, a longer --warmup_epochs"
