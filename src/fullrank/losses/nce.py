@@ -52,8 +52,10 @@ def nce(
     Raises:
         InputError: not a floating point (n, d) with n >= 2, rows of another shape, or a loss that is not finite.
     """
-    log_noise, log_above = math.log((rows.shape[1] - 1) / samples), math.log((rows.shape[1] - 1) / samples + eps)
-    log_odds = nce_logits(z, rows, temperature) - log_partition - log_above
+    logits = nce_logits(z, rows, temperature)
+    noise = (rows.shape[1] - 1) / samples
+    log_noise, log_above = math.log(noise), math.log(noise + eps)
+    log_odds = logits - log_partition - log_above
     own, others = logsigmoid(log_odds[:, 0]), logsigmoid(-log_odds[:, 1:]) + (log_noise - log_above)
     loss = -(own + others.sum(1)).mean()
     return {"loss": loss, "nce": loss}

@@ -114,7 +114,8 @@ class ReportData:
     map: Map | None = None
     classes: Sequence[str] = ()
     configuration: str = ""
-    creation: Mapping[str, Any] = field(default_factory=dict)  # with which timm builds the backbone again
+    # With which timm builds the backbone again; None where it is more than one model of timm's.
+    creation: Mapping[str, Any] | None = field(default_factory=dict)
 
     @classmethod
     def from_folder(cls, folder: Path) -> ReportData:
@@ -167,8 +168,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def creation_arguments(weights: Path) -> dict[str, Any]:
-    """What the weights file says about how timm builds its network, {} when there is no such file."""
+def creation_arguments(weights: Path) -> dict[str, Any] | None:
+    """What the weights file says about how timm builds its network: {} without the file, None where it cannot."""
     if not weights.exists():
         return {}
     try:

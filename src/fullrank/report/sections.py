@@ -353,14 +353,18 @@ def warnings(data: ReportData) -> list[tuple[str, str]]:
 
 
 def usage(data: ReportData) -> str:
-    """Code that opens the weights with timm, '' while there are none or the backbone is not known."""
+    """Code that opens the weights, '' while there are none or the backbone is not known."""
     backbone = data.summary.get("backbone")
     if not backbone or data.summary.get("finished") is False:
         return ""
+    use = "# (n, C, H, W) -> (n, width)\nrepresentations = backbone(images)"
+    if data.creation is None:
+        return (
+            f"import fullrank\n\n# the folder of this run\nbackbone = fullrank.load_run({data.name!r}).backbone\n{use}"
+        )
     arguments = {"num_classes": 0, **data.creation}
     lines = "".join(f"    {name}={value!r},\n" for name, value in arguments.items())
     return (
         f"import timm\n\nbackbone = timm.create_model(\n    {str(backbone)!r},\n{lines}"
-        '    checkpoint_path="backbone.safetensors",\n).eval()\n'
-        "# (n, C, H, W) -> (n, width)\nrepresentations = backbone(images)"
+        f'    checkpoint_path="backbone.safetensors",\n).eval()\n{use}'
     )

@@ -15,7 +15,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from fullrank import commands
+from fullrank import commands, methods
 from fullrank.data.tokens import Tokenizer
 from fullrank.errors import InputError
 from fullrank.evaluation.features import CHUNK
@@ -112,13 +112,17 @@ class Run:
         write_text(self.folder / SUMMARY, json.dumps(plain(summary), indent=1, ensure_ascii=False) + "\n")
 
     def write_backbone(self, backbone: nn.Module) -> None:
-        """Write the weights so that `timm.create_model(name, num_classes=0, checkpoint_path=...)` opens them."""
+        """Write the weights so that `timm.create_model(name, num_classes=0, checkpoint_path=...)` opens them.
+
+        Where the backbone is made of two, which see a part of the channels each, only `Run.backbone` does.
+        """
         name, size, channels = self.settings.backbone, self.input["image_size"], self.input["channels"]
         options = backbone_options(self.settings, name)
         state = timm_state(backbone, name, channels, size, options)
+        is_timms = methods.get(self.settings.method).branch_channels is None
         record = {
             "architecture": name,
-            "creation": creation_arguments(name, channels, size) | options,
+            "creation": creation_arguments(name, channels, size) | options if is_timms else None,
             "input": self.input,
         }
         content = safetensors.torch.save(state, metadata={"fullrank": json.dumps(record)})

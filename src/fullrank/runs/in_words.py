@@ -71,7 +71,7 @@ def schedule_words(schedule: Schedule) -> str:
         start = f" from {number(schedule.start_factor)} of the highest" if schedule.start_factor else " from 0"
         parts.append(f"{schedule.warmup_epochs:g} epochs of linear warm-up{start}")
     if schedule.milestones:
-        when = " and ".join(f"{100 * share:g} %" for share in schedule.milestones)
+        when = " and ".join(f"{100 * share:.3g} %" for share in schedule.milestones)
         parts.append(f"times {schedule.gamma:g} after {when} of the run")
     elif schedule.end_factor == 1:
         parts.append("constant")
@@ -106,7 +106,9 @@ def puzzle(view: View) -> str:
     if view.grid == 1:
         return NEVER
     kept = f", {view.pieces} kept" if view.pieces else ""
-    return f"{view.grid} x {view.grid} pieces of {view.piece} px{kept}, colours {'each' if view.apart else 'together'}"
+    moved = f", moved by 0 to {view.shift} px" if view.shift else ""
+    colours = "each" if view.apart else "together"
+    return f"{view.grid} x {view.grid} pieces of {view.piece} px{moved}{kept}, colours {colours}"
 
 
 def span(values: tuple[float, float]) -> str:
@@ -127,10 +129,13 @@ VIEW_ROWS: dict[str, Callable[[View], str]] = {
     ),
     "grayscale": lambda view: probability(view.grayscale),
     "blur": lambda view: probability(view.blur, f"sigma {span(view.blur_sigma)} px"),
+    "RandAugment": lambda view: f"{view.rand_augment} operations, p 0.5 each" if view.rand_augment else NEVER,
+    "posterize, sharpness, solarize, autocontrast": lambda view: probability(view.photometric),
     "solarize": lambda view: probability(view.solarize, f"from {view.solarize_threshold:.3g} up"),
     "puzzle": puzzle,
 }
 TOLD = {
     "size", "scale", "ratio", "interpolation", "flip", "jitter", "jitter_probability", "grayscale", "blur",
-    "blur_sigma", "blur_kernel", "solarize", "solarize_threshold", "count", "grid", "piece", "pieces", "apart",
+    "blur_sigma", "blur_kernel", "solarize", "solarize_threshold", "count", "grid", "piece", "shift", "pieces", "apart",
+    "rand_augment", "photometric",
 }  # fmt: skip

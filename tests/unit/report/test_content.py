@@ -3,10 +3,13 @@ import json
 import numpy as np
 import pytest
 from run_folders import make_minimal, make_multichannel, make_run, make_single_step
+from safetensors.numpy import save_file
 
 from fullrank.errors import InputError
 from fullrank.report import ReportData
 from fullrank.report.content import MOST_MAP_POINTS, loss_terms, read_metrics
+from fullrank.report.page import render
+from fullrank.report.sections import usage
 
 
 def test_whole_run_is_read(tmp_path):
@@ -129,6 +132,18 @@ def test_map_whose_labels_do_not_fit_is_refused(tmp_path):
 
 def test_weights_say_how_timm_builds_them(tmp_path):
     assert ReportData.from_folder(make_multichannel(tmp_path)).creation == {"num_classes": 0, "in_chans": 13}
+
+
+def test_backbones_of_two_networks_are_opened_by_the_library(tmp_path):
+    folder = make_run(tmp_path)
+    record = {"architecture": "test_resnet", "creation": None}
+    save_file({}, folder / "backbone.safetensors", metadata={"fullrank": json.dumps(record)})
+    data = ReportData.from_folder(folder)
+    assert data.creation is None
+    assert "load_run('shapes-healthy').backbone" in usage(data)
+    page = render(data)
+    assert "create_model" not in page
+    assert "timm opens" not in page
 
 
 def test_flat_and_nested_diagnosis_read_the_same():

@@ -14,7 +14,7 @@ from fullrank.runs.catalogue import describe_methods
 from fullrank.runs.in_words import optimization_rows, schedule_words, view_rows
 from fullrank.runs.settings import method_options, resolve
 from fullrank.schedules import Schedule
-from fullrank.views import View, vicreg_views
+from fullrank.views import View, infomin_views, pirl_views, vicreg_views
 
 
 def shown(result, width):
@@ -95,6 +95,7 @@ def test_a_wrong_name_gets_the_near_ones_and_all():
         (Schedule(), "10 epochs of linear warm-up from 0, then half a cosine to 0.001 of the highest"),
         (Schedule(0, end_factor=0.0, per_epoch=True), "half a cosine to 0, changed between epochs only"),
         (Schedule(0, milestones=(0.6, 0.8)), "times 0.1 after 60 % and 80 % of the run"),
+        (Schedule(0, milestones=(1 / 3,)), "times 0.1 after 33.3 % of the run"),
         (Schedule(0, end_factor=1), "constant"),
         (
             Schedule(15, start_factor=0.2, end_factor=1e-6, stretch=1.25),
@@ -128,3 +129,7 @@ def test_views_side_by_side():
     rows = view_rows((View(), View(), View(size=96, count=6), View(255, grid=3, piece=64, pieces=4)))
     assert rows["number"] == ["2", "6", "1"]
     assert rows["puzzle"] == ["-", "-", "3 x 3 pieces of 64 px, 4 kept, colours each"]
+    rows = view_rows(infomin_views(224))
+    assert rows["puzzle"] == ["-", "3 x 3 pieces of 64 px, moved by 0 to 21 px, colours together"]
+    assert rows["RandAugment"] == ["2 operations, p 0.5 each", "-"]
+    assert view_rows(pirl_views(224))["posterize, sharpness, solarize, autocontrast"] == ["p 0.66", "p 0.66"]
