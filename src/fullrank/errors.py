@@ -14,6 +14,10 @@ class InputError(ValueError):
     """
 
 
+class NotFinite(InputError):
+    """A loss that is NaN or infinite: in training not what was given is at fault, but how the run went."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str], *, listed: bool = False) -> InputError:
     """The error for a name that does not exist, naming the nearest ones that do.
 

@@ -57,9 +57,8 @@ def test_targets_get_no_gradient(name):
     assert not [key for each in copies for key, value in each.named_parameters() if value.grad is not None]
 
 
-def test_terms_and_coefficients_speak_of_the_same_things(name):
-    method = build(name)
-    assert set(method.coefficients()) <= set(run(method, batch(name)).terms)
+def test_what_a_warning_speaks_of_are_options(name):
+    assert set(methods.get(name).levers) <= set(method_options(name))
 
 
 def test_embeddings_can_be_regularised(name):

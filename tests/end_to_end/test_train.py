@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+import safetensors
 import timm
 import torch
 import yaml
@@ -126,6 +127,25 @@ def test_timm_opens_the_backbone(trained):
         key.removeprefix("method.network.branch.backbone."): value for key, value in weights(folder).items()
     }
     assert torch.equal(model.state_dict()["layer4.0.conv2.weight"], trained_weights["layer4.0.conv2.weight"])
+
+
+def test_timm_opens_a_backbone_that_was_built_otherwise(command):
+    options = {"embed_dim": 16, "depth": 1, "num_heads": 2}
+    given = [part for name, value in options.items() for part in (f"--backbone_options.{name}", value)]
+    small = ["--data", "shapes:N=64,size=32", "--steps", "2", "--batch_size", "16", "--report", "false"]
+    done = command(
+        "train", *small, "--recipe", "default", "--method", "beit", "--codes", "8", *given, "--output", "run"
+    )
+    assert done.returncode == 0, done.stderr
+    path = command.folder / "run/backbone.safetensors"
+    with safetensors.safe_open(path, "pt") as file:
+        record = json.loads(file.metadata()["fullrank"])
+    assert options.items() <= record["creation"].items()
+    model = timm.create_model(record["architecture"], **record["creation"], checkpoint_path=path).eval()
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(model(images), fullrank.load_run(command.folder / "run").backbone(images))
+    assert "depht" in command.fails("train", *small, "--method", "vicreg", "--backbone_options.depht", "1")
 
 
 def test_the_config_trains_again_to_the_same_weights(trained, tmp_path):

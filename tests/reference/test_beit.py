@@ -215,7 +215,9 @@ def build(file: dict, precision: str) -> nn.Module:
 class Given(nn.Module):
     """A tokenizer whose codes are given."""
 
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+    is_trained = False
+
+    def forward(self, views: torch.Tensor) -> torch.Tensor:
         return self.codes
 
 
@@ -234,7 +236,7 @@ def train(method: nn.Module, file: dict, precision: str) -> dict:
     method.head.register_forward_hook(lambda module, given, output: logits.update({f"out_logits_s{step}": output}))
     for step in range(p["S"]):
         method.draw_masks = lambda pictures, step=step: tensor(file, "in_mask")[step].flatten(1).bool()
-        method.tokenizer.codes = tensor(file, "in_codes")[step]
+        method.tokenizer.codes = tensor(file, "in_codes")[step].flatten(1)
         progress = Progress(step, p["S"])
         batch = Batch([tensor(file, "in_images", precision)[step]], torch.arange(p["B"]), progress=progress)
         optimizer.zero_grad()

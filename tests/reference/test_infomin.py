@@ -39,7 +39,7 @@ def test_steps(fixture_file, error_table, logits) -> None:
     options = {"temperature": p["T"], "queue": p["K"], "puzzle_weight": p["beta"]}
     method = get("infomin")(backbone, projector="none", **options).double()
     method.queue.rows.copy_(tensor(file, "in_queue"))
-    weights, found = method.coefficients(), {}
+    weights, found = method.weights, {}
     for step in range(p["steps"]):
         given = {key: tensor(file, f"in_{key}_{step}").requires_grad_() for key in ("q", "q_jig")}
         terms = method.contrast(given["q"], given["q_jig"], tensor(file, f"in_k_{step}"))

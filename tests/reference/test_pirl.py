@@ -42,7 +42,7 @@ def test_steps(name, fixture_file, error_table) -> None:
             rows.requires_grad_()
         draw_from(method, *(tensor(file, f"in_idx_{part}_{step}") for part in ("patches", "images")))
         terms = method.contrast(given["images"][kept], given["patches"][kept], target[kept])
-        weights = method.coefficients()
+        weights = method.weights
         loss = sum(weights[part] * term for part, term in terms.items())
         loss.backward()
         found |= {f"out_loss_{step}": loss, f"out_memory_{step}": method.memory.bank.rows.clone()}

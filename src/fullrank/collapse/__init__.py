@@ -23,6 +23,7 @@ from fullrank.collapse.measures import (
     squared_correlation,
     stable_rank,
     standard_deviation,
+    to_sphere,
     uniformity,
     variance_rank,
 )
@@ -34,5 +35,5 @@ __all__ = [
     "coherence", "constant_dimensions", "diagnose", "effective_rank", "eigenvalues", "lidar", "live_measures",
     "nesum", "normalised_std", "participation_ratio", "power_law", "pseudo_condition_number", "rankme",
     "self_cluster", "signed_correlation", "singular_values", "squared_correlation", "stable_rank",
-    "standard_deviation", "uniformity", "variance_rank", "warn",
+    "standard_deviation", "to_sphere", "uniformity", "variance_rank", "warn",
 ]  # fmt: skip

@@ -39,6 +39,7 @@ class Evidence:
     name: str
     statistics: Statistics
     target_std: float | int | None = None
+    on_sphere: bool = False  # whether the vectors have length 1 and their directions are all that counts
     pairs: PairedStatistics | None = field(default=None, repr=False)
 
     @cached_property
@@ -186,6 +187,11 @@ class Evidence:
         return Clusters(count, share) if share >= limits.CLUSTER_SHARE else None
 
     @cached_property
+    def uniformity(self) -> float:
+        """Of the directions of the sampled vectors: 0 where all point the same way, whatever a few do."""
+        return float(measures.uniformity(measures.to_sphere(self.statistics.sample_rows)))
+
+    @cached_property
     def outlying(self) -> float:
         """Share of the variance of the sampled vectors that the farthest hundredth of them holds."""
         rows = self.statistics.sample_rows
@@ -196,7 +202,7 @@ class Evidence:
     def numbers(self) -> dict[str, float]:
         """Every measure by name, finite and ready for JSON."""
         uncentred, variances = measures.singular_values(self.statistics, centred=False), self.singular.square()
-        units = functional.normalize(self.statistics.sample_rows, dim=1)
+        units = measures.to_sphere(self.statistics.sample_rows)
         found: dict[str, Tensor | float | int] = {
             "n": self.count,
             "d": self.width,
@@ -219,7 +225,7 @@ class Evidence:
             "squared_correlation": measures.squared_correlation(self.statistics),
             "dead_dimensions": int(self.dead.sum()),
             "copied_dimensions": int(self.copied.sum()),
-            "uniformity": measures.uniformity(units),
+            "uniformity": self.uniformity,
             "self_cluster": measures.self_cluster(units),
         }
         found |= self._optional()

@@ -10,6 +10,7 @@ POINT_SHARE = 1e-5
 ROUNDING = 1e-9  # of the length of the mean: vectors nearer to it are equal up to float64 rounding
 SHRUNK = 0.1  # of the std that the loss asks for: healthy embeddings have 0.29 and more, collapsed ones 0.056 and less
 ONE_POINT_PAIRS = 0.8  # of all pairs are equal when 90 % of the vectors are one point
+ONE_WAY = -0.04  # uniformity of directions, where they are all that counts: a cosine of 0.99 between most vectors
 FEW_DIRECTIONS = 5  # hold 95 % of the variance: Z needs 8 and more where healthy, 1 to 3 without covariance term
 FEW_SHARE = 0.125  # of the possible rank, for embeddings so narrow that five directions are many
 ALIVE_SHARE = 0.5  # of the possible rank, or of the dimensions, below which most of the embedding is empty

@@ -246,6 +246,11 @@ def normalised_std(vectors: Vectors) -> Float[Tensor, ""]:
     return (moments.deviations / (moments.count - 1)).sqrt().mean()
 
 
+def to_sphere(vectors: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """The vectors scaled to length 1; zeros stay."""
+    return functional.normalize(vectors, dim=1)
+
+
 def constant_dimensions(vectors: Vectors) -> Bool[Tensor, " d"]:
     """Which dimensions never change (their std is float64 rounding of their size, or nothing)."""
     rows = factor(vectors, centred=True)[0]

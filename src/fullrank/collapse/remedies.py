@@ -10,28 +10,49 @@ Cause = Literal["none", "zeros", "point", "shrunk", "outliers", "clusters", "cop
 Settings = Mapping[str, Any]  # of a run: invariance, variance, covariance, learning_rate, warmup_epochs, precision
 
 
-@dataclass(frozen=True)
-class Term:
-    """What is to be said of a term of the loss."""
-
-    published: int  # its weight in VICReg, where invariance has 25
-    missing: str  # what follows from the weight 0
-    instead: str  # for methods that have no such term
-
-
-TERMS = {
-    "variance": Term(
-        25,
-        "nothing holds the vectors apart",
-        "see that stop-gradient, predictor and momentum encoder are on; add a variance term (25)",
-    ),
-    "covariance": Term(
-        1,
-        "nothing keeps the dimensions from repeating one another",
-        "add a covariance term (1); in Barlow Twins raise the redundancy coefficient, in a contrastive method use "
-        "more negatives",
-    ),
+PUBLISHED = {"variance": 25, "covariance": 1}  # weights of VICReg's terms, where invariance has 25
+MISSING = {
+    "variance": "nothing holds the vectors apart",
+    "covariance": "nothing keeps the dimensions from repeating one another",
 }
+# For settings that name neither the term nor the method's options against collapse.
+INSTEAD = {
+    "variance": "see that stop-gradient, predictor and momentum encoder are on; add a variance term (25)",
+    "covariance": "add a covariance term (1); in Barlow Twins raise the redundancy coefficient, in a contrastive "
+    "method use more negatives",
+}
+WITHOUT_SETTINGS = {
+    name: f"raise the {name} coefficient (VICReg: {weight}), or add that term to a method without it"
+    for name, weight in PUBLISHED.items()
+}
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A weight that can be raised against collapse."""
+
+    words: str  # what it is called
+    now: float | int
+    published: float | int
+    is_own: bool = True  # whether the method has it by itself
+
+    def advice(self, name: str) -> str:
+        """What to do with it, given the term that it is or stands for."""
+        if self.now == 0 and self.is_own:
+            return f"{self.words} is 0, so {MISSING[name]}: set it to {self.published:g}"
+        if self.now == 0:
+            return f"add VICReg's {name} term with {self.words} {self.published:g}"
+        if self.now >= self.published:
+            return f"only if that does not help raise {self.words}, as {self.now:g} should be enough"
+        return (
+            f"raise {self.words}, now {self.now:g} ({'published' if self.is_option else 'VICReg'}: {self.published:g})"
+        )
+
+    @property
+    def is_option(self) -> bool:
+        """Whether the words are an option of the command."""
+        return self.words.startswith("--")
+
 
 # {variance} and {covariance} stand for the advice on that term.
 FLOOR = (
@@ -64,7 +85,7 @@ REPRESENTATION = (
 
 def remedy(cause: Cause, settings: Settings, *, representation: bool = False) -> str:
     """The advice for a cause; `representation` says that the vectors come before the projector."""
-    advice = ADVICE[cause].format_map({name: strengthen(name, settings) for name in TERMS})
+    advice = ADVICE[cause].format_map({name: strengthen(name, settings) for name in PUBLISHED})
     if representation and cause not in ("none", "outliers", "clusters"):
         return f"{advice} {REPRESENTATION}"
     return advice
@@ -73,28 +94,47 @@ def remedy(cause: Cause, settings: Settings, *, representation: bool = False) ->
 def strengthen(name: str, settings: Settings) -> str:
     """Variance holds vectors apart, covariance keeps dimensions different: that term, and gentler steps.
 
-    A term that is switched off explains everything; one at full strength is the last thing to change.
+    What is switched off explains everything; a term at full strength is the last thing to change.
     """
-    weight, term = settings.get(name), _term(name, settings)
-    if weight == 0:
-        return f"{term}."
-    enough = weight is not None and weight >= TERMS[name].published
-    steps = (slower(settings), term) if enough else (term, slower(settings))
+    levers, off = levers_of(name, settings), switched_off(settings)
+    if levers and levers[0].is_own and levers[0].now == 0:
+        return f"{'; '.join([*off, levers[0].advice(name) + _both(name, settings)])}."
+    if off:
+        return f"{off[0]}; or {levers[-1].advice(name)}."
+    if not levers:
+        return f"{INSTEAD[name] if settings else WITHOUT_SETTINGS[name]}; {slower(settings)}.{precision(settings)}"
+    terms = "; or ".join(lever.advice(name) for lever in levers if lever is levers[0] or levers[0].words != f"--{name}")
+    steps = (slower(settings), terms) if levers[0].now >= levers[0].published else (terms, slower(settings))
     return f"{'; '.join(steps)}.{precision(settings)}"
 
 
-def _term(name: str, settings: Settings) -> str:
-    weight, term = settings.get(name), TERMS[name]
-    if settings and name not in settings:
-        return term.instead
-    if weight is None:
-        return f"raise the {name} coefficient (VICReg: {term.published}), or add that term to a method without it"
-    if weight == 0:
-        both = " and the covariance coefficient to 1" if name == "variance" and settings.get("covariance") == 0 else ""
-        return f"the {name} coefficient is 0, so {term.missing}: set it to {term.published}{both}"
-    if weight >= term.published:
-        return f"only if that does not help raise the {name} coefficient, as {weight:g} should be enough"
-    return f"raise the {name} coefficient, now {weight:g} (VICReg: {term.published})"
+def switched_off(settings: Settings) -> list[str]:
+    """What a run leaves out that its method publishes (`off`), with the options that bring it back."""
+    options = [f"--{option} {typed(value)}" for option, value in settings.get("off", {}).items()]
+    words = "this run leaves out what its method publishes against collapse: turn it on again with"
+    return [f"{words} {' '.join(options)}"] if options else []
+
+
+def levers_of(name: str, settings: Settings) -> list[Lever]:
+    """The weights that do the work of a term: from the table of a run (`levers`), or the setting of that name."""
+    if "levers" in settings:
+        table = settings["levers"][name].items()
+        return [
+            Lever(f"--{option}", now, published, is_own=not option.startswith("regularize."))
+            for option, (now, published) in table
+        ]
+    return [Lever(f"the {name} coefficient", settings[name], PUBLISHED[name])] if name in settings else []
+
+
+def _both(name: str, settings: Settings) -> str:
+    """Where both terms are off, the other one too."""
+    other = levers_of("covariance", settings) if name == "variance" else []
+    return f" and {other[0].words} to {other[0].published:g}" if other and other[0].now == 0 and other[0].is_own else ""
+
+
+def typed(value: Any) -> str:
+    """A value as it stands on a command line."""
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def slower(settings: Settings) -> str:

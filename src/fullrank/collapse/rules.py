@@ -71,6 +71,12 @@ def _complete(seen: Evidence) -> Signs:
             f"the loss asks for {seen.target_std:g}; at that scale every input gives the same vector, whatever the "
             "shape of the rest.",
         )
+    if seen.on_sphere and seen.uniformity > limits.ONE_WAY:
+        yield (
+            "point",
+            f"nearly all vectors of {shape(seen)} point the same way, and the loss sees nothing else: the cosine of "
+            f"two of them is about {1 + seen.uniformity / 4:.4f}.",
+        )
     if seen.same >= limits.ONE_POINT_PAIRS:
         yield (
             "outliers",

@@ -10,10 +10,11 @@ import numpy as np
 from torch import Tensor
 
 from fullrank.collapse.evidence import Evidence
+from fullrank.collapse.measures import to_sphere
 from fullrank.collapse.remarks import remarks
 from fullrank.collapse.remedies import remedy
 from fullrank.collapse.rules import SEVERITY, Name, judge
-from fullrank.collapse.statistics import PairedStatistics, Statistics
+from fullrank.collapse.statistics import PairedStatistics, Statistics, as_vectors
 from fullrank.errors import InputError
 
 
@@ -43,6 +44,7 @@ def diagnose(
     *,
     name: str = "Z",
     target_std: float | int | None = None,
+    on_sphere: bool = False,
     settings: Mapping[str, Any] | None = None,
 ) -> Verdict:
     """Judge n x d vectors: has the embedding collapsed, why, and what to change.
@@ -55,18 +57,30 @@ def diagnose(
         target_std: the standard deviation that the loss asks of every dimension (VICReg: 1), where the scale means
             something. An embedding that shrinks to zero as a whole can keep a perfect shape: without this number it
             cannot be told from one that is small by choice, and the verdict is the same at every scale.
+        on_sphere: whether the loss sees directions only (cosine similarities): vectors are then judged at length 1, and
+            have collapsed where nearly all point the same way.
         settings: the settings of the training run, for a remedy that names them (`variance`, `covariance`, ...).
 
     Raises:
         InputError: not a finite n x d array, fewer than two vectors, or views of different shapes.
     """
-    pairs = _paired(vectors, paired, name)
+    if on_sphere:
+        vectors, paired = _at_length_one(vectors, name), None if paired is None else _at_length_one(paired, name)
+    pairs, scale = _paired(vectors, paired, name), (target_std, on_sphere)
     if pairs:
-        views = [Evidence(f"{name}, first view", pairs.first, target_std, pairs)]
-        views.append(Evidence(f"{name}, second view", pairs.second, target_std))
+        views = [Evidence(f"{name}, first view", pairs.first, *scale, pairs)]
+        views.append(Evidence(f"{name}, second view", pairs.second, *scale))
     else:
-        views = [Evidence(name, Statistics.of(vectors, name), target_std)]  # type: ignore[arg-type]
+        views = [Evidence(name, Statistics.of(vectors, name), *scale)]  # type: ignore[arg-type]
     return _verdict(views, name, settings or {})
+
+
+def _at_length_one(vectors: Any, name: str) -> Tensor:
+    if isinstance(vectors, Statistics | PairedStatistics):
+        raise InputError(
+            f"{name}: statistics given, which cannot be scaled to length 1: scale the vectors, then gather"
+        )
+    return to_sphere(as_vectors(vectors, name))
 
 
 def _paired(vectors: Any, paired: Any, name: str) -> PairedStatistics | None:

@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from fullrank.data.captions import find_captions, open_captions
+from fullrank.data.captions import find_captions, looks_like_captions, open_captions
 from fullrank.data.decode import STACKS, decode, explain
 from fullrank.data.layout import arrange, is_hidden, is_image, suffix
 from fullrank.data.source import Source, UnreadableImage
@@ -84,6 +84,7 @@ class ImageFiles(Source):
         if said:
             said = said.placed(images, holder.label)
             images, by_captions = said.split(images, split)
+            self.ignored -= Counter(suffix(path) for path in holder.paths if looks_like_captions(path))
         names, labels, classes, chosen = arrange(holder.label, images, None if by_captions else split, include)
         chosen = by_captions or chosen
         frames = _count_frames(holder, names)

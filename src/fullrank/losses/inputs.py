@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fullrank.distributed import world_size
-from fullrank.errors import InputError
+from fullrank.errors import InputError, NotFinite
 
 Terms = dict[str, Tensor]
 P = ParamSpec("P")
@@ -125,7 +125,7 @@ def _check_same_shape(loss: str, embeddings: dict[str, Tensor]) -> None:
         raise InputError(f"{loss}: {shapes} differ, expected one shape: row i of each must be the same sample")
 
 
-def _not_finite(loss: str, value: Tensor, embeddings: dict[str, Tensor]) -> InputError:
+def _not_finite(loss: str, value: Tensor, embeddings: dict[str, Tensor]) -> NotFinite:
     shape = tuple(next(iter(embeddings.values())).shape)
     counts = {name: int((~torch.isfinite(embedding)).sum()) for name, embedding in embeddings.items()}
     largest = max(float(embedding.detach().abs().max()) for embedding in embeddings.values())
@@ -133,4 +133,4 @@ def _not_finite(loss: str, value: Tensor, embeddings: dict[str, Tensor]) -> Inpu
     if not found:
         found = [f"embeddings {shape} are finite, up to {largest:.3g}, too large or not so on another process"]
     advice = "lower the learning rate, or look at the first layer that gives them"
-    return InputError(f"{loss}: the loss is {value.item()}: {', '.join(found)}; {advice}")
+    return NotFinite(f"{loss}: the loss is {value.item()}: {', '.join(found)}; {advice}")

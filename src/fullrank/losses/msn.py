@@ -86,8 +86,8 @@ def msn_targets(
     """
     with full_precision(embeddings):
         logs = _log_assignments(embeddings, prototypes, temperature, smoothing)
-        targets = (logs / sharpening).softmax(1)
-        return sinkhorn(targets) if balanced else targets
+        sharpened = (logs / sharpening).log_softmax(1)
+        return sinkhorn(sharpened) if balanced else sharpened.exp()
 
 
 def _log_assignments(rows: Tensor, prototypes: Tensor, temperature: float, smoothing: float) -> Float[Tensor, "n k"]:

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fullrank.distributed import all_reduce_sum, gather_rows, world_size
+from fullrank.distributed import all_reduce_sum, world_size
 from fullrank.losses.inputs import Terms, at_least_float32, on_embeddings
 from fullrank.losses.sinkhorn import sinkhorn
 
@@ -51,8 +51,6 @@ def swav(
 def swav_codes(scores: Float[Tensor, "n k"], *, epsilon: float = 0.05, iterations: int = 3) -> Float[Tensor, "n k"]:
     """SwAV's codes of one view: `sinkhorn` of exp(scores / epsilon), over the rows of all processes.
 
-    Each prototype's highest score is subtracted first, which changes nothing and keeps the exponential finite.
-
     Args:
         scores: products of embeddings and prototypes; processes may hold different numbers of rows.
         epsilon: the smaller, the harder the codes.
@@ -61,9 +59,7 @@ def swav_codes(scores: Float[Tensor, "n k"], *, epsilon: float = 0.05, iteration
     Returns:
         One distribution over the prototypes a row, without gradient.
     """
-    scores = at_least_float32(scores)
-    highest = gather_rows(scores.amax(0, keepdim=True)).amax(0)
-    return sinkhorn(((scores - highest) / epsilon).exp(), iterations=iterations)
+    return sinkhorn(at_least_float32(scores) / epsilon, iterations=iterations)
 
 
 @on_embeddings

@@ -6,8 +6,6 @@ https://arxiv.org/abs/2103.03230; the authors' code is facebookresearch/barlowtw
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from torch import nn
 
 from fullrank import losses
@@ -34,6 +32,7 @@ class BarlowTwins(Method):
     published = Optimization(
         "lars", learning_rate=0.2, bias_learning_rate=0.0048, weight_decay=1e-6, batch_size=2048, epochs=1000
     )
+    levers = {"redundancy": "covariance"}  # noqa: RUF012
     one_network = ""
 
     def __init__(
@@ -54,7 +53,3 @@ class BarlowTwins(Method):
         sides = self.network(batch.views)
         terms = losses.barlow_twins(sides.predictions[0], sides.targets[1], redundancy=self.redundancy)
         return Step(terms.pop("loss"), terms, sides.representations, sides.embeddings)
-
-    def coefficients(self) -> Mapping[str, float]:
-        """The weight of the redundancy term."""
-        return {"redundancy": self.redundancy}

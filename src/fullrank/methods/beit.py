@@ -7,8 +7,7 @@ authors' code is microsoft/unilm, beit.
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,9 +16,8 @@ from torch import Tensor, nn
 from fullrank import losses
 from fullrank.distributed import draw_seeds
 from fullrank.methods.method import Batch, DataFacts, Method, Optimization, Step, register
-from fullrank.networks import DiscreteVAE, ReplacingEncoder
-from fullrank.networks.masked import draw_weights
-from fullrank.networks.tokenizer import build_tokenizer
+from fullrank.networks import ReplacingEncoder, Tokenizer
+from fullrank.networks.masked import draw_beit, draw_weights
 from fullrank.schedules import Progress, Schedule
 from fullrank.views import beit_views
 from fullrank.views.masks import Draws, region
@@ -49,9 +47,7 @@ class BEiT(Method):
     """
 
     network: ReplacingEncoder
-    tokenizer: Any  # PatchKMeans or DiscreteVAE
-    mean: Tensor
-    std: Tensor
+    tokenizer: Tokenizer
     family = "masked image modelling"
     paper = "Bao et al., ICLR 2022, arXiv:2106.08254"
     views = staticmethod(beit_views)
@@ -84,41 +80,29 @@ class BEiT(Method):
         network = ReplacingEncoder(backbone)
         super().__init__(network)
         self.head = nn.Linear(network.width, codes)
-        draw = partial(nn.init.trunc_normal_, std=0.02, a=-0.02, b=0.02)
-        draw_weights(self, draw)
-        network.backbone.fix_init_weight()
-        for token in (network.mask_token, network.backbone.cls_token, network.backbone.pos_embed):
-            if token is not None:
-                draw(token)
+        draw_weights(self.head, draw_beit)
+        self.tokenizer = Tokenizer(tokenizer, codes, network, facts.mean, facts.std)
+        self.tokenizer_share = tokenizer_share
         patches = math.prod(network.grid)
         self.hidden = {"goal": max(1, round(mask_ratio * patches)), "smallest": max(1, round(smallest_block * patches))}
-        self.tokenizer = build_tokenizer(
-            tokenizer, codes, patch=network.patch, grid=network.grid, channels=network.channels
-        )
-        self.tokenizer_share = tokenizer_share
-        self.register_buffer("mean", torch.tensor(facts.mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(facts.std).view(-1, 1, 1), persistent=False)
 
     def forward(self, batch: Batch) -> Step:
-        """Hide a region, tell its tokens; or train the tokenizer, whose loss then stands alone."""
+        """Hide a region and tell its tokens; train the tokenizer while it is its turn."""
         images = batch.only_view
-        pixels = images * self.std + self.mean
-        codes = self.tokenizer(pixels).flatten(1)
-        hidden = self.draw_masks(len(images)).to(images.device)
+        codes, hidden = self.tokenizer(images), self.draw_masks(len(images)).to(images.device)
         tokens = self.network(images, hidden)
         logits = self.head(self.network.backbone.fc_norm(tokens[:, 1:][hidden]))
-        terms = losses.beit(logits, codes[hidden])
-        loss = terms.pop("loss")
-        # What is not trained has its part in the loss, 0: data-parallel training waits for every gradient.
-        if self.trains_tokenizer(batch.progress):
-            prepared = self.tokenizer.prepare(pixels)
-            of_tokenizer = losses.dvae(prepared, *self.tokenizer.reconstruct(prepared))
-            loss = of_tokenizer.pop("loss") + 0 * loss
-            terms |= of_tokenizer
-        else:
-            loss = loss + 0 * sum(parameter.sum() for parameter in self.tokenizer.parameters())
+        of_tokenizer = self.tokenizer_terms(images, batch.progress)
+        terms = of_tokenizer | losses.beit(logits, codes[hidden])
         representation = self.network.pool(tokens)
-        return Step(loss, terms, [representation], [representation])
+        return Step(terms.pop("loss") + of_tokenizer["loss"], terms, [representation], [representation])
+
+    def tokenizer_terms(self, images: Tensor, progress: Progress) -> dict[str, Tensor]:
+        """The autoencoder's loss while it is trained; later 0 of all its parameters, which every process waits for."""
+        if self.trains_tokenizer(progress):
+            return losses.dvae(*self.tokenizer.reconstruct(images))
+        parameters = self.tokenizer.parameters()
+        return {"loss": 0 * sum((parameter.sum() for parameter in parameters), start=images.new_zeros(()))}
 
     def draw_masks(self, pictures: int) -> Tensor:
         """The hidden region of each picture of this process, (n, patches)."""
@@ -128,7 +112,7 @@ class BEiT(Method):
 
     def trains_tokenizer(self, progress: Progress) -> bool:
         """Whether this step is one of the tokenizer's."""
-        return isinstance(self.tokenizer, DiscreteVAE) and progress.share < self.tokenizer_share
+        return self.tokenizer.is_trained and progress.share < self.tokenizer_share
 
     def before_step(self, progress: Progress) -> None:
         """Drop the gradients of what is not trained now, then clip the norm of all others together."""

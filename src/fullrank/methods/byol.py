@@ -38,6 +38,7 @@ class BYOL(Method):
         "lars", 0.2, weight_decay=1.5e-6, batch_size=4096, epochs=1000, schedule=Schedule(end_factor=0.0)
     )
     switches = Switches(momentum=0.996, stop_gradient=True, predictor="4096-256")
+    on_sphere = True
     no_accumulation = ""
     one_network = "the momentum encoder makes the targets: it is the average of one network"
 

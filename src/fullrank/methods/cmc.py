@@ -44,6 +44,7 @@ class CMC(Method):
     family = "deep metric learning"
     paper = "Tian et al., ECCV 2020, arXiv:1906.05849"
     views = staticmethod(cmc_views)
+    on_sphere = True
     published = Optimization(
         "sgd",
         learning_rate=0.06,

@@ -48,6 +48,7 @@ class DINO(Method):
     family = "self-distillation"
     paper = "Caron et al., ICCV 2021, arXiv:2104.14294"
     views = staticmethod(dino_views)
+    on_sphere = True
     published = Optimization(
         "adamw",
         learning_rate=5e-4,

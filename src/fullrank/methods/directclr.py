@@ -37,6 +37,7 @@ class DirectCLR(Method):
     family = "deep metric learning"
     paper = "Jing et al., ICLR 2022, arXiv:2110.09348"
     views = staticmethod(vicreg_views)
+    on_sphere = True
     network: Branch
     published = Optimization("lars", learning_rate=0.3, weight_decay=1e-6, batch_size=4096, epochs=100)
 

@@ -6,7 +6,6 @@ https://arxiv.org/abs/2005.10243; the authors' code is HobbitLong/PyContrast.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 from jaxtyping import Float
@@ -42,6 +41,7 @@ class InfoMin(Method):
     family = "deep metric learning"
     paper = "Tian et al., NeurIPS 2020, arXiv:2005.10243"
     views = staticmethod(infomin_views)
+    on_sphere = True
     published = MoCo.published
     no_accumulation = "every pass moves its queue"
     one_network = MoCo.one_network
@@ -89,7 +89,3 @@ class InfoMin(Method):
     def after_step(self, progress: Progress) -> None:
         """The momentum encoder follows the weights that the optimiser has just changed."""
         self.target.follow(self.network.get_submodule("branch"), self.momentum)
-
-    def coefficients(self) -> Mapping[str, float]:
-        """The weights of the two losses."""
-        return self.weights

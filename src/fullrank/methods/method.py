@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from fullrank.schedules import Progress, Schedule
 from fullrank.views import Recipe
 
 METHODS: Registry[type[Method]] = Registry("method")
+Lever = Literal["variance", "covariance"]
 FAMILIES = (
     "deep metric learning",
     "self-distillation",
@@ -140,6 +141,11 @@ class Method(nn.Module):
     second_is_text: ClassVar[bool] = False
     # Whether it remembers every sample by its position in the set, which a stream does not tell.
     remembers_samples: ClassVar[bool] = False
+    # Whether the loss sees the directions of Z alone and not its lengths: then its scale says nothing.
+    on_sphere: ClassVar[bool] = False
+    # Options of the method's own that do the work of VICReg's "variance" (embeddings stay apart) or "covariance" term
+    # (dimensions stay different): what a collapse warning speaks of. Those of `Switches` are known.
+    levers: ClassVar[Mapping[str, Lever]] = {}
     # Why several small passes are not one step of this method: empty where they are.
     no_accumulation: ClassVar[str] = "its loss compares the samples of a batch with each other"
     # Why the views cannot go through two different networks: empty where they can.
@@ -180,10 +186,6 @@ class Method(nn.Module):
         """Called after every optimiser step, with its progress: momentum encoders follow their networks."""
         if isinstance(self.network, Siamese):
             self.network.after_step(progress)
-
-    def coefficients(self) -> Mapping[str, float]:
-        """The weights of the loss terms, by the names of the terms: what a collapse warning may speak of."""
-        return {}
 
     def compilable(self) -> list[nn.Module]:
         """The parts that torch.compile takes: without state of their own, fed with batches of one size."""

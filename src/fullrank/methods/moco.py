@@ -35,6 +35,7 @@ class MoCo(Method):
     family = "deep metric learning"
     paper = "He et al., CVPR 2020, arXiv:1911.05722"
     views = staticmethod(moco_v1_views)
+    on_sphere = True
     published = Optimization(
         "sgd",
         learning_rate=0.03,

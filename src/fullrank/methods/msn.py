@@ -7,7 +7,6 @@ Learning", ECCV 2022, https://arxiv.org/abs/2204.07141; the authors' code is fac
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -50,6 +49,8 @@ class MSN(Method):
     family = "masked image modelling"
     paper = "Assran et al., ECCV 2022, arXiv:2204.07141"
     views = staticmethod(msn_views)
+    on_sphere = True
+    levers = {"me_max": "variance"}  # noqa: RUF012
     published = Optimization(
         "adamw",
         learning_rate=2.5e-4,
@@ -132,7 +133,3 @@ class MSN(Method):
     def after_step(self, progress: Progress) -> None:
         """The target encoder follows."""
         self.target.follow(self.network, linear(progress.share / HORIZON, self.momentum, 1.0))
-
-    def coefficients(self) -> Mapping[str, float]:
-        """The weights of the two regularisers."""
-        return self.weights

@@ -34,6 +34,7 @@ class NNCLR(Method):
     family = "deep metric learning"
     paper = "Dwibedi et al., ICCV 2021, arXiv:2104.14548"
     views = staticmethod(byol_views)
+    on_sphere = True
     published = Optimization(
         "lars", 0.3, weight_decay=1e-6, batch_size=4096, epochs=1000, schedule=Schedule(end_factor=0.0)
     )

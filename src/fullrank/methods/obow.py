@@ -22,7 +22,7 @@ from fullrank.networks import (
     refuse_fixed_size,
     word_weights,
 )
-from fullrank.networks.vocabulary import Pooling, interior
+from fullrank.networks.vocabulary import Pooling
 from fullrank.schedules import Schedule, cosine
 from fullrank.views import obow_views
 
@@ -43,7 +43,7 @@ class OBoW(Method):
         kappa: factor of the predictions.
         pooling: max or mean of an image's codes over its places.
         momentum: of the teacher at the start of the run.
-        facts: channels and size of the images, for the sizes of the maps.
+        facts: channels and size of the images, to look at the maps of one.
     """
 
     family = "self-distillation"
@@ -71,7 +71,7 @@ class OBoW(Method):
         self.kappa, self.momentum = kappa, momentum
         self.teacher = Momentum(FeatureMaps(backbone, levels))
         image = torch.zeros(1, facts.channels, facts.image_size, facts.image_size)
-        widths = [interior(maps).shape[1] for maps in self.teacher.eval()(image)]
+        widths = [maps.shape[1] for maps in self.teacher.eval()(image)]
         self.vocabularies = nn.ModuleList(
             Vocabulary(words, width, inv_delta=inv_delta, pooling=pooling) for width in widths
         )

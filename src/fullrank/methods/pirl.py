@@ -6,8 +6,6 @@ https://arxiv.org/abs/1912.01991; the authors' code is facebookresearch/vissl.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -45,6 +43,7 @@ class PIRL(Method):
     family = "deep metric learning"
     paper = "Misra & van der Maaten, CVPR 2020, arXiv:1912.01991"
     views = staticmethod(pirl_views)
+    on_sphere = True
     published = Optimization(
         "sgd",
         0.03,
@@ -97,7 +96,3 @@ class PIRL(Method):
         if self.training:
             bank.update(index, given["image"], self.momentum)
         return terms
-
-    def coefficients(self) -> Mapping[str, float]:
-        """The weights of the two losses."""
-        return self.weights

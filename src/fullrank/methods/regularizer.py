@@ -46,8 +46,3 @@ class Regularizer:
                 raise unknown("term of regularize", name, names)
             if not weight >= 0:
                 raise InputError(f"regularize.{name} is {weight}: give 0 or more")
-
-    def coefficients(self) -> Mapping[str, float]:
-        """The weights of the terms that are added, by their names."""
-        weights = {"regularize_variance": self.variance, "regularize_covariance": self.covariance}
-        return {name: weight for name, weight in weights.items() if weight}

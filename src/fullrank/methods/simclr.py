@@ -39,6 +39,7 @@ class SimCLR(Method):
     family = "deep metric learning"
     paper = "Chen et al., ICML 2020, arXiv:2002.05709"
     views = staticmethod(simclr_views)
+    on_sphere = True
     published = Optimization(
         "lars",
         learning_rate=0.3,

@@ -43,6 +43,7 @@ class SimSiam(Method):
         constant_rate=("network.predictor.*",),
     )
     switches = Switches(stop_gradient=True, predictor="512-2048")
+    on_sphere = True
     no_accumulation = ""
 
     def __init__(

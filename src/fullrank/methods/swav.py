@@ -42,6 +42,7 @@ class SwAV(Method):
     family = "canonical correlation"
     paper = "Caron et al., NeurIPS 2020, arXiv:2006.09882"
     views = staticmethod(swav_views)
+    on_sphere = True
     published = Optimization(
         "larc",
         learning_rate=0.3,

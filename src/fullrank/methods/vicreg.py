@@ -6,7 +6,6 @@ ICLR 2022, https://arxiv.org/abs/2105.04906; the authors' code is facebookresear
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -38,6 +37,7 @@ class VICReg(Method):
     views = staticmethod(vicreg_views)
     published = Optimization("lars", learning_rate=0.2, weight_decay=1e-6, batch_size=2048, epochs=1000)
     target_std = 1.0
+    levers = {"variance": "variance", "covariance": "covariance"}  # noqa: RUF012
     one_network = ""
 
     def __init__(
@@ -62,7 +62,3 @@ class VICReg(Method):
         else:
             terms = losses.vicreg_predicted(*sides.predictions, *sides.targets, *sides.embeddings, **self.weights)
         return Step(terms.pop("loss"), terms, sides.representations, sides.embeddings)
-
-    def coefficients(self) -> Mapping[str, float]:
-        """The three coefficients."""
-        return self.weights

@@ -37,6 +37,7 @@ class VSE(Method):
     family = "image and text"
     paper = "Faghri et al., BMVC 2018, arXiv:1707.05612"
     views = staticmethod(vse_views)
+    on_sphere = True
     published = Optimization(
         "adam",
         learning_rate=4e-4,

@@ -16,7 +16,7 @@ from fullrank.networks.puzzle import Puzzle
 from fullrank.networks.siamese import Head, Siamese, Sides, Switches
 from fullrank.networks.split_colours import SideBySide, SplitColours
 from fullrank.networks.text import create_text_encoder, is_text_encoder
-from fullrank.networks.tokenizer import DiscreteVAE, PatchKMeans
+from fullrank.networks.tokenizer import DiscreteVAE, PatchKMeans, Tokenizer
 from fullrank.networks.vocabulary import Vocabulary, perplexities, word_weights
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "Sides",
     "SplitColours",
     "Switches",
+    "Tokenizer",
     "UnitRows",
     "VisibleEncoder",
     "Vocabulary",

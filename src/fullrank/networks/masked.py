@@ -114,6 +114,8 @@ class VisibleEncoder(MaskedEncoder):
 class ReplacingEncoder(MaskedEncoder):
     """BEiT's: sees all places, hidden patches as a mask token; put in before any position.
 
+    Its weights are drawn anew.
+
     Raises:
         InputError: another network than timm's BEiT.
     """
@@ -126,6 +128,11 @@ class ReplacingEncoder(MaskedEncoder):
             raise InputError("beit needs timm's BEiT: give one, such as --backbone beit_base_patch16_224")
         self.backbone = backbone
         self.mask_token = nn.Parameter(torch.zeros(1, 1, backbone.embed_dim))
+        draw_weights(backbone, draw_beit)
+        backbone.fix_init_weight()  # deeper blocks add less
+        for token in (self.mask_token, backbone.cls_token, backbone.pos_embed):
+            if token is not None:
+                draw_beit(token)
 
     def forward(self, images: Float[Tensor, "n c h w"], hidden: Bool[Tensor, "n t"]) -> Float[Tensor, "n s d"]:
         """Tokens of all patches behind the class token, before the norm that stands behind the pooling."""
@@ -230,3 +237,8 @@ def draw_weights(module: nn.Module, draw: Callable[[Tensor], object]) -> None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.LayerNorm):
             layer.reset_parameters()
+
+
+def draw_beit(tensor: Tensor) -> Tensor:
+    """Normal, cut off at one standard deviation, as the authors of BEiT draw weights."""
+    return nn.init.trunc_normal_(tensor, std=0.02, a=-0.02, b=0.02)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from fullrank import distributed
 from fullrank.errors import unknown
+from fullrank.networks.masked import MaskedEncoder
 from fullrank.networks.patches import patchify, standardise_patches
 
 MARGIN = 0.1  # of pixel values at both ends, in front of DALL-E's autoencoder and ours
@@ -201,13 +202,48 @@ def draw_exponential(like: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     return draws.to(like.dtype)
 
 
-def build_tokenizer(
-    kind: Literal["kmeans", "dvae"], codes: int, *, patch: tuple[int, int], grid: tuple[int, int], channels: int
-) -> PatchKMeans | DiscreteVAE:
-    """The tokenizer of that name for the patches of an encoder. Raises `InputError` for another name."""
-    if kind not in ("kmeans", "dvae"):
-        raise unknown("tokenizer", kind, ("kmeans", "dvae"))
-    if kind == "kmeans":
-        return PatchKMeans(codes, patch=patch, grid=grid, channels=channels)
-    levels = max(1, min(MOST_LEVELS, int(math.log2(min(patch)))))
-    return DiscreteVAE(codes, grid=grid, levels=levels, channels=channels)
+class Tokenizer(nn.Module):
+    """Views -> codes of their patches, by the tokenizer of a name; it sees pixels as they were before standardisation.
+
+    Args:
+        kind: kmeans or dvae.
+        codes: how many there are.
+        encoder: for whose patches.
+        mean: of the pixels, which was subtracted from the views.
+        std: of the pixels, which views were divided by.
+
+    Raises:
+        InputError: another name.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, kind: str, codes: int, encoder: MaskedEncoder, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.model: nn.Module
+        if kind == "kmeans":
+            self.model = PatchKMeans(codes, patch=encoder.patch, grid=encoder.grid, channels=encoder.channels)
+        elif kind == "dvae":
+            levels = max(1, min(MOST_LEVELS, int(math.log2(min(encoder.patch)))))
+            self.model = DiscreteVAE(codes, grid=encoder.grid, levels=levels, channels=encoder.channels)
+        else:
+            raise unknown("tokenizer", kind, ("kmeans", "dvae"))
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, views: Float[Tensor, "n c h w"]) -> Int[Tensor, "n t"]:
+        """The code of every patch."""
+        return self.model(views * self.std + self.mean).flatten(1)
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it has parameters to be trained."""
+        return isinstance(self.model, DiscreteVAE)
+
+    def reconstruct(self, views: Float[Tensor, "n c h w"]) -> tuple[Tensor, Tensor, Tensor]:
+        """What the autoencoder is trained on: prepared pictures, their reconstructions, logits of the codes."""
+        images = self.model.prepare(views * self.std + self.mean)  # type: ignore[operator]
+        return images, *self.model.reconstruct(images)  # type: ignore[operator]

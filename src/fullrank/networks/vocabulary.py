@@ -59,8 +59,8 @@ class Vocabulary(nn.Module):
 
     @property
     def words(self) -> Float[Tensor, "k c"]:
-        """A copy of the words as they are now."""
-        return self.queue.rows.clone()
+        """The words as they are now."""
+        return self.queue.rows
 
     @torch.no_grad()
     def forward(self, maps: Float[Tensor, "n c h w"]) -> tuple[Float[Tensor, "n k"], Float[Tensor, "n p k"]]:
@@ -77,7 +77,7 @@ class Vocabulary(nn.Module):
 
     def distances(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n p k"]:
         """Squared distances of every place to every word."""
-        places, words = maps.flatten(2).transpose(1, 2), self.queue.rows
+        places, words = maps.flatten(2).transpose(1, 2), self.words
         squares = places.square().sum(2, keepdim=True) + words.square().sum(1)
         return squares - 2 * places @ words.T
 
@@ -104,7 +104,7 @@ def interior(maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c _ _"]:
         height, width = maps.shape[2:]
         raise InputError(
             f"a feature map of {height} x {width} cells has none inside its border: "
-            "give a larger --image_size, a lower --stem_stride or fewer --levels"
+            "give the teacher a larger view, or a lower --stem_stride"
         )
     return maps[:, :, 1:-1, 1:-1]
 

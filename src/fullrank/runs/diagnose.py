@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from fullrank.methods import Method
 from fullrank.report import build_diagnosis_page
 from fullrank.runs.evaluate import chosen_data, pictures_for
 from fullrank.runs.folder import CHECKPOINT, Run, restore
+from fullrank.runs.hints import hints_of
 
 # Pictures that are embedded when a run or a checkpoint is diagnosed.
 DIAGNOSED = 5000
@@ -28,6 +30,8 @@ TOO_EARLY = (
     f"the scale of Z was not judged: in evaluation mode it means something after {SETTLED} steps, when the running "
     "statistics of batch norm have left their start."
 )
+ON_SPHERE = "Z is judged at length 1: the loss sees its directions alone."
+HALF_PRECISION = 1e-2
 CHECKPOINT_SUFFIX = Path(CHECKPOINT).suffix
 # Of the correlation matrix, a picture of so many dimensions, from so many vectors.
 SHOWN_DIMENSIONS, CORRELATED_ROWS = 128, 5000
@@ -90,18 +94,31 @@ def judged(
     return embeddings, verdicts
 
 
-def judge(embeddings: dict[str, Any], method: Method, hints: dict[str, Any]) -> dict[str, Verdict]:
-    """Verdicts on Y and Z of a method: the scale of Z counts where the loss asks for one."""
-    too_early = method.target_std is not None and not settled(method)
-    verdicts = {}
+def as_the_loss_sees(embeddings: dict[str, Any], method: Method) -> dict[str, Any]:
+    """The same, with every Z scaled to length 1 where the method's loss is about directions alone."""
+    scaled = {name: values for name, values in embeddings.items() if method.on_sphere and name.endswith("Z")}
+    return embeddings | {name: collapse.to_sphere(values) for name, values in scaled.items()}
+
+
+def judge(embeddings: dict[str, Any], method: Method, settings: SimpleNamespace) -> dict[str, Verdict]:
+    """Verdicts on Y and Z of a method; the scale of Z counts where the loss asks for one, or for none."""
+    hints, verdicts = hints_of(settings), {}
     for name, values in embeddings.items():
-        target = method.target_std if name == "Z" and not too_early else None
-        verdict = collapse.diagnose(values, name=name, target_std=target, settings=hints)
+        on_sphere = name == "Z" and has_length_one(values)
+        target = method.target_std if name == "Z" and not on_sphere else None
+        too_early = (target is not None or on_sphere) and not settled(method)
+        target, on_sphere = (None, False) if too_early else (target, on_sphere)
+        verdict = collapse.diagnose(values, name=name, target_std=target, on_sphere=on_sphere, settings=hints)
         # What the loss asks for is known here: nothing of Y, and nothing of Z or all that was judged.
         remarks = [remark for remark in verdict.remarks if "target_std" not in remark]
-        remarks += [TOO_EARLY] if name == "Z" and too_early else []
+        remarks += [TOO_EARLY] if too_early else [ON_SPHERE] if on_sphere else []
         verdicts[name] = dataclasses.replace(verdict, remarks=remarks)
     return verdicts
+
+
+def has_length_one(embedding: Any) -> bool:
+    """Whether all vectors have length 1, up to the rounding of half precision: their scale then means nothing."""
+    return bool((embedding.float().norm(dim=1) - 1).abs().max() < HALF_PRECISION)
 
 
 def settled(method: Method) -> bool:
@@ -118,5 +135,5 @@ def judge_checkpoint(
     source = open_pictures(*chosen_data(settings, data, split, include))
     chosen = np.unique(np.linspace(0, len(source) - 1, min(DIAGNOSED, len(source))).astype(int))
     (representation, embedding), _ = embed_pictures(pictures_for(taken, source, chosen), method.embed)
-    embeddings = {"Y": representation, "Z": embedding}
-    return embeddings, judge(embeddings, method, {**vars(settings), **method.coefficients()})
+    embeddings = as_the_loss_sees({"Y": representation, "Z": embedding}, method)
+    return embeddings, judge(embeddings, method, settings)

@@ -89,8 +89,9 @@ class Run:
         if not (self.folder / TOKENIZER).is_file():
             raise InputError(f"{self.folder} was trained without captions: it has no {TOKENIZER}")
         tokens = Tokenizer((self.folder / TOKENIZER).read_text(encoding="utf-8"))(captions)
+        method = self.method
         with torch.no_grad():
-            parts = [self.method.embed_captions(part.long()) for part in tokens.split(CHUNK)]
+            parts = [method.embed_captions(part.long()) for part in tokens.split(CHUNK)]
         representations, embeddings = zip(*parts, strict=True)
         return torch.cat(representations), torch.cat(embeddings)
 

@@ -8,7 +8,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from fullrank.errors import InputError
+from fullrank.errors import InputError, NotFinite
 from fullrank.methods import Batch, Method, Regularizer, Step
 from fullrank.schedules import Progress
 from fullrank.training.batches import Batches, Plan, mix
@@ -51,7 +51,7 @@ class Adapter(lightning.LightningModule):
         torch.manual_seed(mix(self.plan.seed, number, 1))
         try:
             self.last = self.regularizer(self.method(self.views(batch)))
-        except InputError as error:
+        except NotFinite as error:
             raise Diverged(self.advice(f"{error}")) from error
         if not torch.isfinite(self.last.loss):
             terms = ", ".join(f"{name} {value.item():.4g}" for name, value in self.last.terms.items())
@@ -73,15 +73,6 @@ class Adapter(lightning.LightningModule):
         if self.labels is not None:
             made.labels = self.labels[made.index.cpu()].to(self.device)
         return made
-
-    def hints(self) -> dict[str, Any]:
-        """What a warning or a remedy may speak of: the weights of the terms, and how fast the run goes."""
-        named = ("learning_rate", "warmup_epochs", "precision", "optimizer")
-        return {
-            **self.method.coefficients(),
-            **self.regularizer.coefficients(),
-            **{name: getattr(self.settings, name) for name in named},
-        }
 
     def advice(self, what: str) -> str:
         """What happened at which step, and what to try."""

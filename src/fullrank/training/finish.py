@@ -16,7 +16,7 @@ from fullrank.evaluation.features import choose_device
 from fullrank.files import write_atomically
 from fullrank.report import build_report
 from fullrank.runs.build import build_method
-from fullrank.runs.diagnose import embedding_arrays, judge, spectra
+from fullrank.runs.diagnose import as_the_loss_sees, embedding_arrays, judge, spectra
 from fullrank.runs.folder import METRICS, Run
 from fullrank.training.adapter import Adapter
 from fullrank.training.gain import FINAL, Measured, gain, measured_parts
@@ -45,8 +45,8 @@ def finish(
     steps = int(rows[-1]["step"])
     parts = measured_parts(prepared, settings, FINAL, seen=steps * settings.batch_size)
     measured = [Measured(part, prepared, method, untrained, device) for part in parts]
-    embeddings = {name: measured[0][name] for name in ("Y", "Z")}
-    verdicts = judge(embeddings, method, adapter.hints())
+    embeddings = as_the_loss_sees({name: measured[0][name] for name in ("Y", "Z")}, method)
+    verdicts = judge(embeddings, method, settings)
     summary = run.summary | {
         "method": settings.method,
         "backbone": settings.backbone,
@@ -68,9 +68,8 @@ def finish(
     }
     if len(measured) == 2:
         summary |= gain(measured[0], measured[1], prepared.source.factor_kinds)
-    arrays = embedding_arrays(embeddings) | spectra(
-        {name: measured[0][name] for name in ("untrained_Y", "untrained_Z")}
-    )
+    before = as_the_loss_sees({name: measured[0][name] for name in ("untrained_Y", "untrained_Z")}, method)
+    arrays = embedding_arrays(embeddings) | spectra(before)
     if settings.report:
         arrays |= pictures_for_report(method.backbone, prepared, device)
     write_atomically(run.folder / "diagnostics.npz", lambda file: np.savez_compressed(file, **arrays))

@@ -36,6 +36,7 @@ from fullrank.runs.folder import (
     refuse_folder,
     start_folder,
 )
+from fullrank.runs.hints import hints_of
 from fullrank.runs.settings import FREE, agree, resolve, stored, train_options
 from fullrank.terminal import log_console
 from fullrank.training.adapter import Adapter
@@ -187,7 +188,7 @@ def build_trainer(
         look_every=every * math.ceil(LOOK_EVERY / every),
         probe=online_probe(prepared, settings),
         probe_every=every * max(1, adapter.total_steps // (every * probes)),  # with a row of metrics
-        hints=adapter.hints(),
+        hints=hints_of(settings),
         say=lambda words: console.print(f"warning: {words}", markup=False, style="bold"),
     )
     kept = record(settings, prepared) | ({"tokenizer": prepared.tokenizer.text} if prepared.tokenizer else {})

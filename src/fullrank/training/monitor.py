@@ -89,7 +89,7 @@ class Monitor(Callback):
         row = self._row(trainer, module, step)
         began = time.monotonic()
         if step in (self.every, last) or step % self.look_every == 0:
-            row |= self._look()
+            row |= self._look(module.method.on_sphere)
         self.seconds += time.monotonic() - began
         if self.probe and (step % self.probe_every == 0 or step == last):
             try:
@@ -122,10 +122,12 @@ class Monitor(Callback):
             "images_per_second": round(images / max(time.monotonic() - when, 1e-9), 1),
         }
 
-    def _look(self) -> dict[str, float]:
+    def _look(self, on_sphere: bool) -> dict[str, float]:
+        """The live measures of Y and of Z, which is scaled to length 1 where the loss sees directions alone."""
         measures = {}
         for name, recent in self._recent.items():
             rows = torch.cat(tuple(recent))[-ROWS:].float()
+            rows = collapse.to_sphere(rows) if on_sphere and name == "Z" else rows
             for measure, value in collapse.live_measures(rows).items():
                 measures[f"{name}_{measure}"] = value
         return measures

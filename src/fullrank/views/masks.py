@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ Grid = tuple[int, int]
 Blocks = list[list[np.ndarray]]  # for every picture its blocks, each the sorted numbers of its patches
 TRIES = 10  # at a block of BEiT's region
 PATIENCE = 20  # placements of a context of I-JEPA before it may overlap one target more
+MIN_KEEP = 10  # patches that I-JEPA's blocks have more of, as published
 LOT = 256  # draws taken from torch at once
 
 
@@ -181,3 +184,44 @@ def cut_to_shortest(blocks: Blocks) -> Int[Tensor, "n m k"]:
     """Blocks of one length: the first patches of each, as many as the shortest of the whole batch has."""
     length = min(len(block) for picture in blocks for block in picture)
     return torch.from_numpy(np.array([[block[:length] for block in picture] for picture in blocks]))
+
+
+@dataclass(frozen=True)
+class MultiBlock:
+    """I-JEPA's masks of a batch, as data.
+
+    Attributes:
+        contexts: blocks that are seen, of a picture.
+        targets: blocks that are asked for, of a picture.
+        context_scale: range of the share of the patches in a context, before targets are taken out of it.
+        target_scale: range of the share of the patches in a target.
+        target_ratio: range of a target's height / width.
+        min_keep: patches that every block has more of; None for 10, on small grids as many as they allow.
+    """
+
+    contexts: int = 1
+    targets: int = 4
+    context_scale: Sequence[float] = (0.85, 1.0)
+    target_scale: Sequence[float] = (0.15, 0.2)
+    target_ratio: Sequence[float] = (0.75, 1.5)
+    min_keep: int | None = None
+
+    def sizes(self, grid: Grid, u_target: float, u_context: float) -> dict[str, Any]:
+        """How large blocks are, each kind so far through its ranges, and what they have to exceed."""
+        target = block_size(u_target, grid, self.target_scale, self.target_ratio)
+        context = block_size(u_context, grid, self.context_scale, (1.0, 1.0))
+        fitting = min(MIN_KEEP, math.prod(target) - 1, math.prod(context) - 1)
+        min_keep = fitting if self.min_keep is None else self.min_keep
+        check_blocks(grid, target, context, min_keep)
+        return {"target": target, "context": context, "min_keep": min_keep}
+
+    def check(self, grid: Grid) -> None:
+        """Raises `InputError` where some batch of a run would have blocks that are too small."""
+        for percent in range(101):
+            self.sizes(grid, percent / 100, percent / 100)
+
+    def draw(self, pictures: int, grid: Grid, step: int) -> tuple[Int[Tensor, "n c k"], Int[Tensor, "n t q"]]:
+        """Contexts and targets of the pictures of a batch, which has a number; each kind cut to one length."""
+        given = self.sizes(grid, *size_draws(step)) | {"contexts": self.contexts, "targets": self.targets}
+        contexts, targets = place_blocks(pictures, grid, **given, draws=Draws())
+        return cut_to_shortest(contexts), cut_to_shortest(targets)

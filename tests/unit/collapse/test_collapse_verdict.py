@@ -301,6 +301,63 @@ def test_too_few_vectors_for_chance_are_not_called_collapsed() -> None:
             assert diagnose(gaussian(*shape)).verdict == HEALTHY
 
 
+def cone(n: int, d: int, width: float) -> Tensor:
+    """Directions around one, a spread of `width` to either side in every dimension."""
+    return 1 + width * torch.randn(n, d)
+
+
+def test_directions_that_are_all_the_same_are_a_collapse_where_they_are_all_that_counts() -> None:
+    torch.manual_seed(0)
+    narrow, wide, stretched = cone(800, 64, 0.03), cone(800, 64, 0.5), gaussian(800, 64) * torch.rand(800, 1)
+    assert [diagnose(each).verdict for each in (narrow, wide, stretched)] == [HEALTHY] * 3
+    verdict = diagnose(narrow, on_sphere=True)
+    assert verdict.verdict == COMPLETE
+    assert "point the same way" in verdict.reason
+    assert "about 0.999" in verdict.reason
+    assert diagnose(wide, on_sphere=True).verdict == HEALTHY
+    assert diagnose(stretched, on_sphere=True).verdict == HEALTHY
+    assert diagnose(narrow.numpy(), on_sphere=True).verdict == COMPLETE
+    narrow[:8] = gaussian(8, 64)  # a hundredth elsewhere hides nothing
+    assert diagnose(narrow, on_sphere=True).verdict == COMPLETE
+    assert diagnose(wide, narrow, on_sphere=True).reason.startswith("Z, second view alone: nearly all vectors")
+    with pytest.raises(InputError, match="scale the vectors, then gather"):
+        diagnose(Statistics.of(narrow), on_sphere=True)
+
+
+def test_remedies_speak_of_the_options_of_the_run() -> None:
+    torch.manual_seed(0)
+    flat, dot = low_rank(1)(100, 20), torch.ones(100, 20)
+    added = {"variance": {"regularize.variance": (0.0, 25)}, "covariance": {"regularize.covariance": (0.0, 1)}}
+    own = {"variance": {"variance": (5.0, 25.0)}, "covariance": {"covariance": (0.0, 1.0)}}
+    redundancy = added | {"covariance": {"redundancy": (0.0051, 0.0051)} | added["covariance"]}
+
+    def remedy(vectors: Tensor, **settings: object) -> str:
+        return diagnose(vectors, settings=settings).remedy
+
+    off = {"stop_gradient": True, "predictor": "512-2048"}
+    text = remedy(dot, levers=added, off=off)
+    assert text == (
+        "This run leaves out what its method publishes against collapse: turn it on again with --stop_gradient true "
+        "--predictor 512-2048; or add VICReg's variance term with --regularize.variance 25."
+    )
+    assert "--regularize.covariance 1" in remedy(flat, levers=added, off=off)
+    assert remedy(flat, levers=added, off={}, learning_rate=0.1).startswith(
+        "Add VICReg's covariance term with --regularize.covariance 1; lower the learning rate, now 0.1,"
+    )
+    assert remedy(dot, levers=own).startswith("Raise --variance, now 5 (published: 25); lower the learning rate")
+    assert remedy(flat, levers=own) == (
+        "--covariance is 0, so nothing keeps the dimensions from repeating one another: set it to 1."
+    )
+    text = remedy(flat, levers=redundancy)
+    assert "only if that does not help raise --redundancy, as 0.0051 should be enough; or add VICReg's cov" in text
+    assert "Barlow" not in text
+    both = {"variance": {"variance": (0.0, 25.0)}, "covariance": {"covariance": (0.0, 1.0)}}
+    assert remedy(dot, levers=both).endswith("set it to 25 and --covariance to 1.")
+    raised = {"variance": {"regularize.variance": (25.0, 25)}, "covariance": {"regularize.covariance": (0.5, 1)}}
+    assert "only if that does not help raise --regularize.variance" in remedy(dot, levers=raised)
+    assert remedy(flat, levers=raised).startswith("Raise --regularize.covariance, now 0.5 (published: 1)")
+
+
 def test_remedies_name_what_is_switched_off_or_too_strong() -> None:
     torch.manual_seed(0)
     flat, dot = low_rank(1)(100, 20), torch.ones(100, 20)

@@ -31,7 +31,7 @@ def test_terms_are_the_definition(smoothing):
     shared = {"temperature": 0.1, "smoothing": smoothing}
     ours = losses.msn_targets(whole, prototypes, balanced=False, **shared)
     torch.testing.assert_close(ours, targets)
-    torch.testing.assert_close(losses.msn_targets(whole, prototypes, **shared), losses.sinkhorn(targets))
+    torch.testing.assert_close(losses.msn_targets(whole, prototypes, **shared), losses.sinkhorn(targets.log()))
     terms = losses.msn(anchors, targets=targets, prototypes=prototypes, me_max=2.0, entropy=0.5, **shared)
     mean = p.mean(0)
     torch.testing.assert_close(terms["cross_entropy"], -(targets.repeat(VIEWS, 1) * p.log()).sum(1).mean())
@@ -53,7 +53,10 @@ def test_prototypes_learn_from_anchors_alone():
 
 def test_assignments_that_underflow_keep_the_gradient_finite():
     """At a low temperature float32 knows no probability of the prototypes that are far away."""
-    anchors, whole, prototypes = (rows.float().requires_grad_() for rows in given())
+    anchors, whole, prototypes = (rows.float() for rows in given())
+    anchors, prototypes[0] = anchors + 5, -1.0  # the first prototype is opposite to all anchors
+    anchors.requires_grad_()
+    prototypes.requires_grad_()
     shared = {"temperature": 0.002}
     targets = losses.msn_targets(whole, prototypes, **shared)
     losses.msn(anchors, targets=targets, prototypes=prototypes, entropy=1.0, **shared)["loss"].backward()

@@ -62,7 +62,7 @@ def test_pirl_weighs_its_losses():
     method = build("pirl", puzzle_weight=0.9, image_weight=0.2)
     step = run(method, batch("pirl"))
     torch.testing.assert_close(step.loss, 0.9 * step.terms["puzzle"] + 0.2 * step.terms["image"])
-    assert method.coefficients() == {"puzzle": 0.9, "image": 0.2}
+    assert method.weights == {"puzzle": 0.9, "image": 0.2}
 
 
 def test_pirls_perceptron_of_the_pieces_ends_in_a_relu():

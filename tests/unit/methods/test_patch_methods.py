@@ -37,11 +37,13 @@ def test_cpc_predicts_in_one_two_or_four_directions():
         assert step.loss.item() == pytest.approx(directions * torch.tensor(72.0).log().item(), rel=0.1)
 
 
-def test_obow_refuses_maps_without_an_inside_before_it_trains():
+def test_obow_needs_maps_with_an_inside():
     backbone = timm.create_model("test_resnet", num_classes=0)
+    method = get("obow")(backbone, words=8, facts=DataFacts(image_size=32))
+    whole, crop = torch.randn(2, 3, 64, 64), torch.randn(2, 3, 32, 32)
     with pytest.raises(InputError, match="2 x 2 cells"):
-        get("obow")(backbone, words=8, facts=DataFacts(image_size=32))
-    get("obow")(backbone, words=8, levels=1, facts=DataFacts(image_size=96))
+        method(Batch([whole, crop], torch.arange(2)))
+    method(Batch([torch.randn(2, 3, 96, 96), crop], torch.arange(2)))
 
 
 def test_obow_starts_with_everything_in_training_and_unchanged():

@@ -27,7 +27,7 @@ def by_hand(vocabulary, maps, mean_distance):
 def test_bags_by_the_words_before_and_the_distance_after():
     torch.manual_seed(0)
     vocabulary = Vocabulary(6, 3, inv_delta=8.0).double()
-    words, maps = vocabulary.words, torch.rand(2, 3, 5, 6, dtype=torch.float64)
+    words, maps = vocabulary.words.clone(), torch.rand(2, 3, 5, 6, dtype=torch.float64)
     inner = maps[:, :, 1:-1, 1:-1].permute(0, 2, 3, 1).reshape(-1, 3)
     nearest = (inner[:, None] - words).square().sum(2).amin(1).mean()
     bags, _ = vocabulary(maps)

@@ -7,7 +7,7 @@ import torch
 from fullrank.data import open_source
 from fullrank.data.statistics import measure_pixels
 from fullrank.training.batches import Batches, Plan
-from fullrank.training.feed import MemoryFeed, WorkerFeed, collate_crops
+from fullrank.training.feed import CaptionFeed, MemoryFeed, WorkerFeed, collate_crops
 from fullrank.views import Augment, View
 
 RECIPE = (View(size=24, blur=0.5), View(size=24, solarize=0.5))
@@ -74,3 +74,62 @@ def test_a_batch_is_made_of_the_pictures_it_names():
     for image, index in zip(batch.views[0], batch.index, strict=True):
         expected = torch.from_numpy(source.read(int(index)).astype(np.float32) / 255).permute(2, 0, 1)
         torch.testing.assert_close(image, expected, rtol=0, atol=1e-5)
+
+
+OWNERS = torch.tensor([row for row in range(40) for _ in range(1 + row % 3)])
+TOKENS = 1 + torch.arange(len(OWNERS), dtype=torch.int32)[:, None].expand(-1, 4)
+PAIRS = Plan(samples=len(OWNERS), batch_size=16, batches=8, seed=1)
+
+
+def pairs_of(kind, workers=0, **where):
+    feed = CaptionFeed(make(kind, workers), OWNERS, TOKENS)
+    found = []
+    for number, loaded in enumerate(feed.loader(Batches(PAIRS, **where))):
+        torch.manual_seed(number)
+        found.append(feed.views(loaded))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["memory", "workers"])
+def test_an_epoch_has_every_pair_of_picture_and_caption_once(kind):
+    batches = pairs_of(kind)[: PAIRS.batches_per_epoch]
+    numbers = torch.cat([batch.views[-1][:, 0] for batch in batches]) - 1
+    assert batches[0].views[-1].dtype == torch.long
+    assert len(numbers.unique()) == len(numbers) == PAIRS.batches_per_epoch * 16
+    assert torch.equal(torch.cat([batch.index for batch in batches]), OWNERS[numbers])
+
+
+@pytest.mark.parametrize("kind", ["memory", "workers"])
+def test_pairs_are_the_same_on_any_number_of_processes_and_when_resumed(kind):
+    whole = pairs_of(kind)
+    parts = [pairs_of(kind, rank=rank, world_size=2) for rank in range(2)]
+    for one, *shares in zip(whole, *parts, strict=True):
+        assert torch.equal(torch.cat([share.views[-1] for share in shares]), one.views[-1])
+        assert torch.equal(torch.cat([share.index for share in shares]), one.index)
+    resumed = pairs_of(kind, start=3)
+    assert [batch.views[-1].tolist() for batch in resumed] == [batch.views[-1].tolist() for batch in whole[3:]]
+
+
+@pytest.mark.parametrize("kind", ["memory", "workers"])
+def test_pictures_beside_captions_are_those_without(kind):
+    feed = CaptionFeed(make(kind), torch.arange(40), torch.ones(40, 2, dtype=torch.int32))
+    for number, (plain, loaded) in enumerate(zip(all_views(make(kind)), feed.loader(Batches(PLAN)), strict=True)):
+        torch.manual_seed(number)
+        beside = feed.views(loaded)
+        assert torch.equal(beside.index, plain.index)
+        assert all(torch.equal(one, other) for one, other in zip(beside.views, plain.views, strict=False))
+
+
+def test_workers_change_no_pair():
+    for alone, helped in zip(pairs_of("workers"), pairs_of("workers", workers=2), strict=True):
+        assert all(torch.equal(one, other) for one, other in zip(alone.views, helped.views, strict=True))
+
+
+def test_a_picture_in_place_of_an_unreadable_one_brings_its_own_caption():
+    feed = CaptionFeed(make("memory"), OWNERS, TOKENS)
+    pairs = torch.tensor([3, 4, 5])
+    index = OWNERS[pairs].clone()
+    index[1] = 20
+    batch = feed.views((index, pairs))
+    assert [int(OWNERS[caption - 1]) for caption in batch.views[-1][:, 0]] == index.tolist()
+    assert batch.views[-1][[0, 2], 0].tolist() == [4, 6]
