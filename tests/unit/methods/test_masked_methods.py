@@ -74,6 +74,18 @@ def test_beit_hides_the_published_shares():
     vit = backbone(kind)
     vit.patch_embed.grid_size = (14, 14)
     assert kind(vit, codes=4).hidden == {"goal": 75, "smallest": 16}
+    assert build("beit").hidden == {"goal": 6, "smallest": 1}, "the same shares of 4 x 4"
+
+
+def test_beit_clips_the_norm_of_all_gradients_together():
+    method = build("beit")
+    (50 * run(method, batch("beit")).loss).backward()
+    before = {key: parameter.grad.clone() for key, parameter in method.named_parameters()}
+    norm = torch.stack([gradient.norm() for gradient in before.values()]).norm()
+    assert norm > 3
+    method.before_step(Progress())
+    for key, parameter in method.named_parameters():
+        torch.testing.assert_close(parameter.grad, before[key] * 3 / norm, rtol=1e-4, atol=1e-7)
 
 
 def test_beit_without_any_hidden_patch_has_a_loss_of_zero():

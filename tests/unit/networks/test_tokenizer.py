@@ -34,6 +34,12 @@ def test_k_means_is_scikit_learns_from_the_same_start():
     np.testing.assert_allclose(ours.numpy(), theirs.cluster_centers_, rtol=1e-9, atol=1e-9)
 
 
+def test_a_centre_that_no_row_is_nearest_to_stays():
+    rows = torch.tensor([[1.0], [2.0]]).repeat(10, 1)
+    centres = k_means(rows, 5)  # three of them are copies, which are nobody's nearest
+    assert sorted(centres.unique().tolist()) == [1.0, 2.0]
+
+
 def test_a_start_never_has_a_row_twice_while_others_are_left():
     rows = torch.tensor([[0.0], [1.0], [5.0], [9.0]]).repeat(50, 1)
     for _ in range(20):
@@ -65,8 +71,9 @@ def test_codes_are_made_by_the_first_batch_and_stay():
 def test_codes_ignore_brightness_and_contrast_and_follow_patches():
     tokenizer = PatchKMeans(24, patch=(4, 4), grid=(4, 4), channels=3)
     codes = tokenizer(pictures())
-    darker = 0.2 + 0.7 * pictures()
-    assert (tokenizer(darker) == codes).float().mean() > 0.95
+    for other in (pictures() + 0.5, 0.7 * pictures()):
+        assert (tokenizer(other) == codes).float().mean() > 0.95
+    assert tokenizer.centres.mean(1).abs().max() < 1e-5, "no centre is brighter than another"
     rolled = pictures().roll((4, 8), (2, 3))
     torch.testing.assert_close(tokenizer(rolled), codes.roll((1, 2), (1, 2)))
 
