@@ -20,6 +20,7 @@ N, SIZE = 8, 32
 SMALL = {
     "vicreg": ["--expander", "24-24-16"],
     "barlowtwins": ["--projector", "24-24-16"],
+    "simclr": ["--projector", "24-24-16"],
     "byol": ["--projector", "24-16"],
     "simsiam": ["--projector", "24-24-16"],
 }
@@ -147,7 +148,7 @@ def test_every_row_trains_with_its_optimiser(row):
         (["--branches", "separate", "--backbone2", "vit_tiny_patch16_224"], "VisionTransformer"),
     ],
 )
-@pytest.mark.parametrize("method_name", ["vicreg", "barlowtwins"])
+@pytest.mark.parametrize("method_name", ["vicreg", "barlowtwins", "simclr"])
 def test_branches_with_weights_of_their_own(method_name, options, second):
     method = build(settings_of(method_name, *options))
     assert type(method.network.second.backbone).__name__ == second

@@ -6,6 +6,7 @@ The command `fullrank methods` and the pages in docs/methods show the same facts
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -105,6 +106,7 @@ def page_of(name: str) -> MethodPage:
     kind = methods.get(name)
     title, _, equation = module_paragraphs(kind)[0].partition(": ")
     options = list(options_of(name))
+    switches = switch_names() if "switches" in inspect.signature(kind.__init__).parameters else []
     return MethodPage(
         name=name,
         title=title,
@@ -114,8 +116,8 @@ def page_of(name: str) -> MethodPage:
         notes=notes(kind),
         paper=kind.paper,
         sources=module_paragraphs(kind)[1:],
-        options=[option for option in options if option.name not in switch_names()],
-        switches=[option for option in options if option.name in switch_names()],
+        options=[option for option in options if option.name not in switches],
+        switches=[option for option in options if option.name in switches],
         views=view_rows(kind.views(PICTURE)),
         published=optimization_rows(kind.published),
         general=general_options(kind),
@@ -139,16 +141,22 @@ def options_of(name: str) -> Iterator[Option]:
 
 def general_options(kind: type[Method]) -> dict[str, str]:
     """What the method makes of options that not every method can have."""
-    refused = {"--branches separate, --backbone2": kind.one_network, "--accumulate": kind.no_accumulation}
-    words = {option: f"no: {reason}" if reason else "yes" for option, reason in refused.items()}
-    return words | {"--regularize.variance, .covariance": "yes: VICReg's terms, added to the loss"}
+    if kind.second_is_text or kind.branch_channels:
+        second = "always two networks, the second for captions" if kind.second_is_text else "always two networks"
+    else:
+        second = f"no: {kind.one_network}" if kind.one_network else "yes"
+    return {
+        "--branches separate, --backbone2": second,
+        "--accumulate": f"no: {kind.no_accumulation}" if kind.no_accumulation else "yes",
+        "--regularize.variance, .covariance": "yes: VICReg's terms, added to the loss",
+    }
 
 
 def commands_for(name: str) -> dict[str, str]:
     """The commands that train a method: on the embedded set, on any pictures, as published."""
     found = {
         "on the embedded set": f"fullrank train --method {name}",
-        "on your pictures": f"fullrank train --data photos/ --method {name}",
+        "on your pictures": on_pictures(name),
         "with the published numbers": published_command(name),
     }
     for recipe in recipe_names():
@@ -158,6 +166,12 @@ def commands_for(name: str) -> dict[str, str]:
     return found
 
 
+def on_pictures(name: str) -> str:
+    """The command for a folder of pictures, with captions where the method needs them."""
+    captions = " --captions captions.jsonl" if methods.get(name).second_is_text else ""
+    return f"fullrank train --data photos/{captions} --method {name}"
+
+
 def published_command(name: str) -> str:
     """The command that leaves nothing of the method to the default recipe but the backbone."""
     published = methods.get(name).published
@@ -165,5 +179,10 @@ def published_command(name: str) -> str:
     wanted |= {"end_factor": published.schedule.end_factor} | method_options(name)
     usual = vars(resolve({"data": "photos/", "method": name}))
     given = {key: value for key, value in wanted.items() if value is not None and usual[key] != value}
-    options = [f"--{key} {shlex.quote(str(value))}" for key, value in given.items()]
-    return " ".join([f"fullrank train --data photos/ --method {name}", *options])
+    options = [f"--{key} {shlex.quote(typed(value))}" for key, value in given.items()]
+    return " ".join([on_pictures(name), *options])
+
+
+def typed(value: Any) -> str:
+    """A value as it stands on a command line."""
+    return json.dumps(value) if isinstance(value, bool | tuple | list) else str(value)

@@ -12,7 +12,7 @@ from fullrank.errors import InputError
 from fullrank.methods import Optimization
 from fullrank.runs.catalogue import describe_methods
 from fullrank.runs.in_words import optimization_rows, schedule_words, view_rows
-from fullrank.runs.settings import method_options, resolve
+from fullrank.runs.settings import method_options, resolve, switch_names
 from fullrank.schedules import Schedule
 from fullrank.views import View, infomin_views, pirl_views, vicreg_views
 
@@ -76,6 +76,29 @@ def test_the_published_command_gives_the_published_numbers(name):
         assert getattr(settings, number) == getattr(published, number), number
     assert settings.end_factor == published.schedule.end_factor
     assert settings.method_options == method_options(name)
+
+
+def test_switches_are_those_of_a_siamese_network():
+    assert {option.name for option in describe_methods("byol").switches} == set(switch_names())
+    own = {option.name for option in describe_methods("dino").options}
+    assert {"momentum", "batch_norm"} <= own
+    assert not describe_methods("dino").switches
+
+
+def test_what_cannot_be_asked_has_its_reason():
+    general = {name: describe_methods(name).general for name in ("vicreg", "byol", "vse", "cmc")}
+    branches = {name: words["--branches separate, --backbone2"] for name, words in general.items()}
+    assert branches["vicreg"] == "yes"
+    assert branches["byol"].startswith("no: the momentum encoder")
+    assert "captions" in branches["vse"]
+    assert branches["cmc"] == "always two networks"
+    assert general["vicreg"]["--accumulate"].startswith("no: its loss compares")
+    assert general["byol"]["--accumulate"] == "yes"
+
+
+def test_commands_name_the_captions_that_a_method_needs():
+    assert "--captions" in describe_methods("vse").commands["on your pictures"]
+    assert "--captions" not in describe_methods("vicreg").commands["on your pictures"]
 
 
 def test_a_recipe_of_the_package_is_named_with_its_own_command():
