@@ -38,7 +38,7 @@ def refused(command, *arguments, words):
     ("arguments", "words"),
     [
         (["--data", "nosuch"], "no file or folder 'nosuch'"),
-        (["--method", "vicrge"], "did you mean 'vicreg'?"),
+        (["--method", "vicrge"], "did you mean 'vicreg'"),
         (["--backbone", "resnet81"], "did you mean 'resnet"),
         (["--bach_size", "3"], "did you mean 'batch_size'?"),
         (["--batch-size", "many"], "expected int"),
