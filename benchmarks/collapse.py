@@ -49,7 +49,7 @@ CASES = {
     "vicreg, invariance": vicreg(0.0, 0.0, COMPLETE, remedies=("--variance", "--covariance")),
     "vicreg, invariance + covariance": vicreg(0.0, 1.0, COMPLETE, remedies=("--variance",)),
     "vicreg, invariance + variance": vicreg(25.0, 0.0, DIMENSIONAL, remedies=("--covariance",)),
-    "simsiam": Case(SIMSIAM, (HEALTHY,)),
+    "simsiam": Case(SIMSIAM, (HEALTHY, DIMENSIONAL)),  # so early in training Z may still have few directions
     "simsiam without stop-gradient": Case(
         SIMSIAM | {"stop_gradient": False}, (COMPLETE,), ("--stop_gradient true", "--regularize.variance 25")
     ),
@@ -62,14 +62,14 @@ CASES = {
     "simsiam without predictor, + variance": Case(
         SIMSIAM | {"predictor": "none", "regularize": VARIANCE}, (HEALTHY, DIMENSIONAL)
     ),
-    "byol": Case(BYOL, (HEALTHY,)),
+    "byol": Case(BYOL, (HEALTHY, DIMENSIONAL)),
     "byol without momentum, stop-gradient": Case(
         BYOL | NO_TARGET, (COMPLETE,), ("--momentum", "--stop_gradient true", "--regularize.variance 25")
     ),
     "byol without momentum, stop-gradient, + variance": Case(
         BYOL | NO_TARGET | {"regularize": VARIANCE}, (HEALTHY, DIMENSIONAL)
     ),
-    "dino": Case(DINO, (HEALTHY,)),
+    "dino": Case(DINO, (HEALTHY, DIMENSIONAL)),
     "dino without centring": Case(DINO | {"centering": False}, (DIMENSIONAL, COMPLETE), ("--centering true",)),
     "dino without centring, + variance": Case(
         DINO | {"centering": False, "regularize": VARIANCE}, (HEALTHY, DIMENSIONAL)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import signal
 import time
@@ -202,8 +203,10 @@ def test_asked_to_stop_it_saves_and_says_how_to_resume(trained, command, number)
     assert process.returncode == 128 + number, err
     assert "fullrank train --resume --output stopped" in err
     assert "Traceback" not in err
+    step = re.search(r"stopped at step (\d+) of 12", err).group(1)
     done = command("train", "--resume", "--output", "stopped")
     assert done.returncode == 0, done.stderr
+    assert f"going on after step {step}" in done.stderr
     assert_same_weights(weights(folder), weights(command.folder / "stopped"), rtol=0, atol=0)
 
 

@@ -30,6 +30,7 @@ def test_a_transformer_beside_a_resnet(command):
     assert done.returncode == 0, done.stderr
     done = command("diagnose", "run", "--report", "page.html")  # the second network is built and loaded too
     assert done.returncode == 0, done.stderr
+    assert "report  page.html" in done.stderr
 
 
 def test_vicreg_on_the_sphere_with_a_predictor(command):

@@ -60,7 +60,7 @@ class DirectCLR(Method):
 
     def forward(self, batch: Batch) -> Step:
         """The mean of both directions."""
-        representations, embeddings = self.network.each(batch.views)
+        representations, embeddings = self.network(batch.views)
         terms = losses.directclr(*embeddings, temperature=self.temperature)
         if self.classifier:
             terms = self.classifier.add_to(terms, representations[0], batch.labels)

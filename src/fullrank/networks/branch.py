@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from fullrank.networks.projector import each_view
 
 NORMALISATIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -55,16 +58,17 @@ class Branch(nn.Module):
         self.backbone = backbone
         self.projector = projector
 
-    def forward(self, images: Tensor) -> tuple[Float[Tensor, "n y"], Float[Tensor, "n z"]]:
-        """Representation and embedding of a batch. One call a view: batch norm statistics are per view."""
-        representation = self.backbone(images)
-        return representation, self.projector(representation)
+    def forward(self, images: Tensor | list[Tensor]) -> Any:
+        """Representation (n, y) and embedding (n, z) of a batch; of a list of views, a list of each.
+
+        Every view has batch norm statistics of its own, and changes the running ones in its turn.
+        """
+        if isinstance(images, Tensor):
+            representation = self.backbone(images)
+            return representation, self.projector(representation)
+        representations = [self.backbone(view) for view in images]
+        return representations, each_view(self.projector, representations)
 
     def embed(self, images: Tensor) -> tuple[Float[Tensor, "n y"], Float[Tensor, "n z"]]:
         """The same, not compiled: batches of any size come here, and few of each."""
         return self.forward(images)
-
-    def each(self, views: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Representations and embeddings of every view, one pass a view."""
-        passes = [self(view) for view in views]
-        return [y for y, _ in passes], [z for _, z in passes]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fullrank.errors import InputError, unknown
 
@@ -52,6 +54,21 @@ def mlp(
         if init_std is not None and isinstance(layer, nn.Linear):
             nn.init.normal_(layer.weight, std=init_std)
     return nn.Sequential(*layers)
+
+
+def each_view(layers: nn.Module, views: list[Tensor]) -> list[Tensor]:
+    """What a stack of layers gives for the rows of each view, (n, d) each, in one pass.
+
+    Only batch norms see the views apart. The weights of heads outweigh their inputs: reading them once for all views,
+    and adding their gradients up inside one product, is what saves time.
+    """
+    if len(views) == 1 or not isinstance(layers, nn.Sequential):
+        return [layers(view) for view in views]
+    rows = torch.cat(views)
+    for layer in layers:
+        apart = any(isinstance(module, _BatchNorm) for module in layer.modules())
+        rows = torch.cat([layer(part) for part in rows.chunk(len(views))]) if apart else layer(rows)
+    return list(rows.chunk(len(views)))
 
 
 def _output_norm(width: int, kind: str) -> nn.BatchNorm1d:

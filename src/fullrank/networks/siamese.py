@@ -18,7 +18,7 @@ from fullrank.errors import InputError
 from fullrank.networks.backbone import feature_width
 from fullrank.networks.branch import Branch, normalisation
 from fullrank.networks.momentum import Momentum
-from fullrank.networks.projector import mlp, parse_widths
+from fullrank.networks.projector import each_view, mlp, parse_widths
 from fullrank.schedules import Progress, Ramp, cosine
 
 Normalisation = Literal["none", "std", "l2"]
@@ -81,6 +81,12 @@ class Sides:
     predictions: list[Tensor]  # the predictor's output, or Z where there is none
     targets: list[Tensor]  # what the other view's prediction is compared with: Z, detached, or a momentum encoder's
 
+    def split(self, views: int) -> Sides:
+        """The same for views that went through the network as one; lists that are one stay one."""
+        lists = [self.representations, self.embeddings, self.predictions, self.targets]
+        parts = {id(each): list(each[0].chunk(views)) for each in lists}
+        return Sides(*(parts[id(each)] for each in lists))
+
 
 class Siamese(nn.Module):
     """Views through one network or two, with predictor, stop-gradient and momentum encoder as `switches` say.
@@ -141,25 +147,21 @@ class Siamese(nn.Module):
 
     def forward(self, views: list[Tensor]) -> Sides:
         """All views through their networks."""
-        if self.second:
-            passes = [self.branch(views[0]), *(self.second(view) for view in views[1:])]
-        else:
-            passes = self._each(self.branch, views)
-        embeddings = [z for _, z in passes]
-        predictions = self._each(self.predictor, embeddings) if self.predictor else embeddings
-        targets = [z for _, z in self._each(self.target, views)] if self.target else embeddings
+        inputs = [torch.cat(views)] if self.joint_pass and not self.second else views
+        representations, embeddings = self._branches(inputs)
+        predictions = each_view(self.predictor, embeddings) if self.predictor else embeddings
+        targets = self.target(inputs)[1] if self.target else embeddings
         if self.switches.stop_gradient:
             targets = [target.detach() for target in targets]
-        return Sides([y for y, _ in passes], embeddings, predictions, targets)
+        sides = Sides(representations, embeddings, predictions, targets)
+        return sides if inputs is views else sides.split(len(views))
 
-    def _each(self, network: nn.Module, inputs: list[Tensor]) -> list[Any]:
-        """What the network gives for each input."""
-        if not self.joint_pass:
-            return [network(one) for one in inputs]
-        outputs = network(torch.cat(inputs))
-        if isinstance(outputs, Tensor):
-            return list(outputs.chunk(len(inputs)))
-        return list(zip(*(output.chunk(len(inputs)) for output in outputs), strict=True))
+    def _branches(self, views: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Representations and embeddings, the first view's from the first branch and all others' from the second."""
+        if not self.second:
+            return self.branch(views)
+        first, others = self.branch(views[:1]), self.second(views[1:])
+        return first[0] + others[0], first[1] + others[1]
 
     def after_step(self, progress: Progress) -> None:
         """Move the momentum encoder towards the weights that the optimiser has just changed."""

@@ -21,6 +21,7 @@ from fullrank.report import build_diagnosis_page
 from fullrank.runs.evaluate import chosen_data, pictures_for
 from fullrank.runs.folder import CHECKPOINT, Run, restore
 from fullrank.runs.hints import hints_of
+from fullrank.terminal import log_console
 
 # Pictures that are embedded when a run or a checkpoint is diagnosed.
 DIAGNOSED = 5000
@@ -49,6 +50,7 @@ def diagnose_path(
         name = str(path) if isinstance(path, str | Path) else "array"
         table = {each: verdict.to_dict() for each, verdict in verdicts.items()}
         build_diagnosis_page({"name": name, "verdict": table}, embedding_arrays(embeddings), out)
+        log_console().print(f"report  {out}", markup=False)
     return verdicts
 
 

@@ -147,7 +147,8 @@ def build_adapter(settings: SimpleNamespace, prepared: Prepared, folder: Path, c
         epochs = plan.batches / plan.batches_per_epoch
         settings.warmup_epochs = min(method.published.schedule.warmup_epochs, epochs / 10)
     steps = plan.batches // settings.accumulate
-    console.print(f"run: {steps:,} steps of {settings.batch_size} images by {settings.optimizer}", markup=False)
+    words = f", going on after step {start // settings.accumulate:,}" if settings.resume else ""
+    console.print(f"run: {steps:,} steps of {settings.batch_size} images by {settings.optimizer}{words}", markup=False)
     return Adapter(method, prepared.feed, plan, settings, start=start, labels=prepared.labels)
 
 

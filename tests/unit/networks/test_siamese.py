@@ -9,6 +9,7 @@ from torch import nn
 from fullrank.errors import InputError
 from fullrank.networks import Head, Siamese, Switches
 from fullrank.networks.batch_norm import synchronise_batch_norm
+from fullrank.networks.projector import each_view
 
 
 def backbone(width=6):
@@ -36,6 +37,37 @@ def test_a_joint_pass_has_the_statistics_of_both_views(switches):
         for ours, theirs in zip(getattr(sides, name), expected.split(5), strict=True):
             torch.testing.assert_close(ours, theirs)
     assert network.branch.backbone[1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("switches", [Switches(), Switches(predictor="7-3", momentum=0.9, stop_gradient=True)])
+def test_heads_give_in_one_pass_what_each_view_gives_alone(switches):
+    network = Siamese(backbone(), Head("8-3", {"output_norm": "affine"}), switches).double()
+    alone = copy.deepcopy(network)
+    given = [view.double() for view in views(count=3)]
+    sides = network(given)
+    y, z = zip(*(alone.branch(view) for view in given), strict=True)
+    expected = {"representations": y, "embeddings": z, "predictions": z, "targets": z}
+    if network.predictor:
+        expected["predictions"] = [alone.predictor(embedding) for embedding in z]
+    if network.target:
+        expected["targets"] = [alone.target(view)[1] for view in given]
+    for name, rows in expected.items():
+        for ours, theirs in zip(getattr(sides, name), rows, strict=True):
+            torch.testing.assert_close(ours, theirs)
+    for predictions in (sides.predictions, expected["predictions"]):
+        sum((position + 1) * rows.pow(3).sum() for position, rows in enumerate(predictions)).backward()
+    for ours, theirs in zip(network.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    for ours, theirs in zip(network.buffers(), alone.buffers(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "layers", [nn.BatchNorm1d(4), nn.Sequential(nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3)), nn.Tanh())]
+)
+def test_layers_that_are_no_stack_or_hide_a_norm_take_the_views_apart(layers):
+    for rows, view in zip(each_view(layers, views()), views(), strict=True):
+        torch.testing.assert_close(rows, copy.deepcopy(layers)(view))
 
 
 def test_separate_passes_have_statistics_of_their_own():
