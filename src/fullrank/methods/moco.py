@@ -21,8 +21,9 @@ class MoCo(Method):
 
     The authors shuffle the batch between GPUs, so that the batch norm statistics of one GPU do not tell which key
     belongs to a query. Here the statistics are those of the global batch, the same for all, and there is nothing to
-    shuffle. timm starts the last norm of every residual block at zero, the authors' ResNet does not. Weight decay is on
-    every parameter. The queue need not be a multiple of the batch.
+    shuffle. timm starts the last norm of every residual block at zero, the authors' ResNet does not
+    (`--backbone_options.zero_init_last false`). Weight decay is on every parameter. The queue need not be a multiple of
+    the batch.
 
     Args:
         backbone: images (n, c, h, w) -> representations (n, `num_features`).

@@ -48,6 +48,6 @@ class Supervised(Method):
         """Cross-entropy with the labels."""
         if batch.labels is None:
             raise InputError("supervised needs labels, and this stream gives none: name a folder or an archive")
-        representations, logits = self.network(batch.views[0])
+        representations, logits = self.network(batch.only_view)
         loss = nn.functional.cross_entropy(logits, batch.labels)
         return Step(loss, {"cross_entropy": loss}, [representations], [logits])
