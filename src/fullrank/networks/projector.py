@@ -7,12 +7,13 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from fullrank.errors import InputError, unknown
 
 # Batch norm after the last layer: none; affine; without scale and offset; with a scale only.
 OUTPUT_NORMS = ("none", "affine", "plain", "scale")
+# Layers that treat every row by itself.
+ROW_BY_ROW = (nn.Linear, nn.ReLU, nn.GELU, nn.Identity)
 
 
 def mlp(
@@ -59,15 +60,15 @@ def mlp(
 def each_view(layers: nn.Module, views: list[Tensor]) -> list[Tensor]:
     """What a stack of layers gives for the rows of each view, (n, d) each, in one pass.
 
-    Only batch norms see the views apart. The weights of heads outweigh their inputs: reading them once for all views,
-    and adding their gradients up inside one product, is what saves time.
+    Batch norms, and whatever may hold one, see the views apart. The weights of heads outweigh their inputs: reading
+    them once for all views, and adding their gradients up inside one product, is what saves time.
     """
     if len(views) == 1 or not isinstance(layers, nn.Sequential):
         return [layers(view) for view in views]
     rows = torch.cat(views)
     for layer in layers:
-        apart = any(isinstance(module, _BatchNorm) for module in layer.modules())
-        rows = torch.cat([layer(part) for part in rows.chunk(len(views))]) if apart else layer(rows)
+        joint = isinstance(layer, ROW_BY_ROW)
+        rows = layer(rows) if joint else torch.cat([layer(part) for part in rows.chunk(len(views))])
     return list(rows.chunk(len(views)))
 
 
