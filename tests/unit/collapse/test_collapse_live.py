@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from planted import gaussian, low_rank, power_law
 
 from fullrank import collapse
 from fullrank.collapse import live_measures, warn
 from fullrank.collapse.live import COLUMNS, ROWS
+from tests.unit.collapse.planted import gaussian, low_rank, power_law
 
 SETTINGS = {"invariance": 25, "variance": 25, "covariance": 1, "learning_rate": 0.3, "warmup_epochs": 10}
 

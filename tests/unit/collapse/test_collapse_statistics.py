@@ -5,12 +5,12 @@ import io
 import numpy as np
 import pytest
 import torch
-from planted import Plant, dead, gaussian, low_rank, point, power_law
 
 from fullrank import collapse
 from fullrank.collapse import PairedStatistics, Statistics
 from fullrank.collapse.statistics import BUFFER_ROWS, SAMPLE_ROWS
 from fullrank.errors import InputError
+from tests.unit.collapse.planted import Plant, dead, gaussian, low_rank, point, power_law
 
 EXACT = [
     "rankme",

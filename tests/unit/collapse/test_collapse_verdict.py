@@ -6,7 +6,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from planted import (
+from torch import Tensor, nn
+from torch.nn import functional
+
+from fullrank.collapse import PairedStatistics, Statistics, diagnose
+from fullrank.collapse.evidence import Evidence
+from fullrank.errors import InputError
+from tests.unit.collapse.planted import (
     Plant,
     clusters,
     dead,
@@ -22,12 +28,6 @@ from planted import (
     sparse_relu,
     with_variances,
 )
-from torch import Tensor, nn
-from torch.nn import functional
-
-from fullrank.collapse import PairedStatistics, Statistics, diagnose
-from fullrank.collapse.evidence import Evidence
-from fullrank.errors import InputError
 
 HEALTHY, DIMENSIONAL, COMPLETE = "healthy", "dimensional collapse", "complete collapse"
 GRID = [(64, 8), (64, 64), (64, 300), (65, 1200), (300, 8), (300, 32), (300, 300), (1100, 128)]

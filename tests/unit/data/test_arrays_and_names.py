@@ -5,12 +5,12 @@ import struct
 import numpy as np
 import pytest
 import torch
-from picture_files import encoded, noise, write_folder
 from sklearn.datasets import load_digits
 
 from fullrank.data import UnreadableImage, arrays, open_source
 from fullrank.data.arrays import Arrays
 from fullrank.errors import InputError
+from tests.unit.data.picture_files import encoded, noise, write_folder
 
 STACK = np.stack([noise(i, 20, 16) for i in range(5)])
 

@@ -5,13 +5,13 @@ import logging
 
 import numpy as np
 import pytest
-from picture_files import encoded, noise, write_archive, write_folder
 
 from fullrank.data import open_source
 from fullrank.data.arrays import Arrays
 from fullrank.data.captions import Captions, looks_like_captions, read_captions
 from fullrank.data.source import Chosen
 from fullrank.errors import InputError
+from tests.unit.data.picture_files import encoded, noise, write_archive, write_folder
 
 PICTURES = {f"images/{name}.png": encoded(noise(number)) for number, name in enumerate("abcd")}
 SAID = {"a.png": ["A dog, running.", "Two dogs"], "b.png": ["Ein Hund läuft – 狗"], "c.png": ['She says "hi"']}

@@ -6,12 +6,12 @@ import shutil
 
 import numpy as np
 import pytest
-from picture_files import encoded, noise, npy, png16, write_folder
 from rich.console import Console
 
 from fullrank.data import open_source
 from fullrank.data.arrays import Arrays
 from fullrank.data.check import check_source
+from tests.unit.data.picture_files import encoded, noise, npy, png16, write_folder
 
 
 def said(check):

@@ -5,7 +5,6 @@ import logging
 import numpy as np
 import pytest
 import torch
-from picture_files import encoded, noise, npy, write_folder
 from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import functional
 
@@ -14,6 +13,7 @@ from fullrank.data.arrays import Arrays
 from fullrank.data.loading import Decoded, choose_placement, load_in_memory
 from fullrank.data.statistics import measure_pixels
 from fullrank.errors import InputError
+from tests.unit.data.picture_files import encoded, noise, npy, write_folder
 
 
 def names(count, broken=()):

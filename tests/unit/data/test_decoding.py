@@ -7,12 +7,12 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import tifffile
-from picture_files import encoded, noise, npy, png16, write_folder
 from PIL import Image, ImageSequence
 
 from fullrank.data import UnreadableImage, open_source
 from fullrank.data.decode import MAX_PIXELS, decode
 from fullrank.data.tiff import count_tiff_frames
+from tests.unit.data.picture_files import encoded, noise, npy, png16, write_folder
 
 
 def picture(content: bytes, frame: int = 0) -> np.ndarray:

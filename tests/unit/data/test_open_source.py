@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from picture_files import encoded, noise, npy, write_archive, write_folder
 
 from fullrank.data import archive as archives
 from fullrank.data import files as picture_sets
 from fullrank.data import open_source
 from fullrank.errors import InputError
+from tests.unit.data.picture_files import encoded, noise, npy, write_archive, write_folder
 
 PICTURES = [encoded(noise(i)) for i in range(6)]
 TREE = {

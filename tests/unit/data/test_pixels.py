@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from picture_files import encoded, noise, npy, write_folder
 
 from fullrank.data import open_source
 from fullrank.data.arrays import Arrays
 from fullrank.data.statistics import IMAGENET_MEAN, IMAGENET_STD, Pixels, measure_pixels
 from fullrank.errors import InputError
+from tests.unit.data.picture_files import encoded, noise, npy, write_folder
 
 RNG = np.random.default_rng(0)
 

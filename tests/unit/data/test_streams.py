@@ -11,7 +11,6 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from picture_files import encoded, noise, write_folder
 from torch.utils.data import DataLoader
 
 from fullrank.data import open_source
@@ -20,6 +19,7 @@ from fullrank.data.check import check_source
 from fullrank.data.loading import DecodedStream, choose_placement
 from fullrank.data.statistics import measure_pixels
 from fullrank.errors import InputError
+from tests.unit.data.picture_files import encoded, noise, write_folder
 
 # Both libraries leave files for the garbage collector to close.
 pytestmark = [

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from loss_formulas import GRID, barlow_terms, term_errors, views
 
 from fullrank import losses
 from fullrank.errors import InputError
+from tests.unit.losses.loss_formulas import GRID, barlow_terms, term_errors, views
 
 
 def expected_terms(x, y, redundancy=0.0051, scale=1.0, **constants):

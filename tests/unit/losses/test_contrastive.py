@@ -5,12 +5,20 @@ from __future__ import annotations
 import jaxtyping
 import pytest
 import torch
-from loss_formulas import cosines, info_nce_mean, log_share, nt_xent_mean, relative_error, term_errors, views
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fullrank import losses
 from fullrank.errors import InputError
 from fullrank.losses.inputs import _PRODUCTS
+from tests.unit.losses.loss_formulas import (
+    cosines,
+    info_nce_mean,
+    log_share,
+    nt_xent_mean,
+    relative_error,
+    term_errors,
+    views,
+)
 
 SHAPES = [(2, 1), (2, 7), (3, 5), (9, 4)]
 PAIRS = [losses.nt_xent, losses.info_nce, losses.directclr]

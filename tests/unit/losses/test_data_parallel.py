@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed
-from loss_formulas import barlow_terms, info_nce_mean, nt_xent_mean, vicreg_code_terms, vicreg_terms
 
 from fullrank import losses
 from fullrank.errors import InputError
+from tests.unit.losses.loss_formulas import barlow_terms, info_nce_mean, nt_xent_mean, vicreg_code_terms, vicreg_terms
 
 WORLDS = (4, 2)
 # Rows a process, width: n < d, n = d and n > d for two and for four processes, and a single row a process.

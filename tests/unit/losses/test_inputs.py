@@ -9,12 +9,12 @@ import jaxtyping
 import numpy as np
 import pytest
 import torch
-from loss_formulas import barlow_terms, relative_error, vicreg_code_terms, views
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from fullrank import losses
 from fullrank.errors import InputError
+from tests.unit.losses.loss_formulas import barlow_terms, relative_error, vicreg_code_terms, views
 
 PAIRS = [losses.vicreg, losses.barlow_twins]
 SHAPES = [(8, 20), (20, 8)]

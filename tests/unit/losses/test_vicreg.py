@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from loss_formulas import GRID, covariance_matrix, term_errors, vicreg_code_terms, vicreg_terms, views
 
 from fullrank import losses
+from tests.unit.losses.loss_formulas import GRID, covariance_matrix, term_errors, vicreg_code_terms, vicreg_terms, views
 
 
 def expected_terms(x, y, invariance=25.0, variance=25.0, covariance=1.0, terms=vicreg_code_terms, **constants):

@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from tests.contract.networks import FACTS, SMALL, TinyBackbone, batch, build, run
 
 from fullrank import losses, methods
 from fullrank.errors import InputError
 from fullrank.methods import Batch, DataFacts
 from fullrank.schedules import Progress
+from tests.contract.networks import FACTS, SMALL, TinyBackbone, batch, build, run
 
 BANKS = {"pirl": ["memory"], "cmc": ["lightness", "colours"]}
 

@@ -4,12 +4,12 @@ import copy
 
 import pytest
 import torch
-from tests.contract.networks import TinyBackbone, batch, build, run
 
 from fullrank import losses, methods
 from fullrank.errors import InputError
 from fullrank.methods import Batch, DataFacts
 from fullrank.networks import Switches
+from tests.contract.networks import TinyBackbone, batch, build, run
 
 
 def test_simclr_sends_both_views_through_one_pass():

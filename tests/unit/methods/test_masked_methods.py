@@ -4,8 +4,6 @@ import math
 
 import pytest
 import torch
-from tests.contract.networks import N, backbone, batch, build, run
-from tests.contract.test_methods import train
 from torch import nn
 
 from fullrank.errors import InputError
@@ -14,6 +12,8 @@ from fullrank.networks.batch_norm import synchronise_batch_norm
 from fullrank.schedules import Progress
 from fullrank.training.optimizer import build_optimizer, set_rates
 from fullrank.views.masks import block_size, size_draws
+from tests.contract.networks import N, backbone, batch, build, run
+from tests.contract.test_methods import train
 
 DVAE = {"tokenizer": "dvae", "codes": 16, "tokenizer_share": 0.5}
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from tests.contract.networks import N, TinyBackbone, batch, build, run
 from torch import nn
 
 from fullrank import distributed, losses, methods
@@ -11,6 +10,7 @@ from fullrank.methods import Batch
 from fullrank.networks import Queue
 from fullrank.networks.vit import DropPath
 from fullrank.schedules import Progress
+from tests.contract.networks import N, TinyBackbone, batch, build, run
 
 
 def at(progress: Progress, given: Batch) -> Batch:

@@ -3,13 +3,13 @@
 import math
 
 import torch
-from tests.contract.networks import batch, build, run
 from torch import nn
 
 from fullrank import losses
 from fullrank.methods import Batch, get
 from fullrank.schedules import Progress
 from fullrank.training.optimizer import build_optimizer, set_rates
+from tests.contract.networks import batch, build, run
 
 
 def test_the_image_layer_starts_as_published():
