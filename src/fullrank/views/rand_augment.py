@@ -83,7 +83,8 @@ def draw_operations(turns: int, n: int, magnitude: float = 10.0, spread: float =
     level = (magnitude + spread * torch.randn(n, turns, dtype=torch.float64)).clamp_(0, HIGHEST_LEVEL)
     sign = torch.where(torch.rand(n, turns) < 0.5, -1.0, 1.0)
     argument = torch.zeros_like(level)
-    for number, name in enumerate(OPERATIONS):
+    for number in kind.unique().tolist():
+        name = OPERATIONS[number]
         direction = sign if name in MOVING else 1.0
         argument = torch.where(kind == number, ARGUMENTS[name](level) * direction, argument)
     skipped = torch.rand(n, turns) >= PROBABILITY
