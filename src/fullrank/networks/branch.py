@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from fullrank.networks.projector import each_view
-
-NORMALISATIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "none": "as it is",
-        "std": "each dimension centred and scaled to std 1 over the batch",
-        "l2": "each row to length 1",
-    }
-)
 
 
 class UnitRows(nn.Module):
@@ -46,7 +36,7 @@ class FirstEntries(nn.Module):
 
 
 def normalisation(kind: str, width: int) -> nn.Module:
-    """The layer that `NORMALISATIONS` describes."""
+    """std: each dimension centred and scaled to std 1 over the batch; l2: each row to length 1; none: as it is."""
     return {"std": nn.BatchNorm1d(width, affine=False), "l2": UnitRows(), "none": nn.Identity()}[kind]
 
 
@@ -66,7 +56,7 @@ class Branch(nn.Module):
         if isinstance(images, Tensor):
             representation = self.backbone(images)
             return representation, self.projector(representation)
-        representations = [self.backbone(view) for view in images]
+        representations = each_view(self.backbone, images)
         return representations, each_view(self.projector, representations)
 
     def embed(self, images: Tensor) -> tuple[Float[Tensor, "n y"], Float[Tensor, "n z"]]:

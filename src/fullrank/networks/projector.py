@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fullrank.errors import InputError, unknown
 
@@ -58,11 +59,13 @@ def mlp(
 
 
 def each_view(layers: nn.Module, views: list[Tensor]) -> list[Tensor]:
-    """What a stack of layers gives for the rows of each view, (n, d) each, in one pass.
+    """What a network or a stack of layers gives for the samples of each view, (n, ...) each, in one pass.
 
     Batch norms, and whatever may hold one, see the views apart. The weights of heads outweigh their inputs: reading
     them once for all views, and adding their gradients up inside one product, is what saves time.
     """
+    if len(views) > 1 and not _sees_other_samples(layers) and len({view.shape for view in views}) == 1:
+        return list(layers(torch.cat(views)).chunk(len(views)))
     if len(views) == 1 or not isinstance(layers, nn.Sequential):
         return [layers(view) for view in views]
     rows = torch.cat(views)
@@ -70,6 +73,14 @@ def each_view(layers: nn.Module, views: list[Tensor]) -> list[Tensor]:
         joint = isinstance(layer, ROW_BY_ROW)
         rows = layer(rows) if joint else torch.cat([layer(part) for part in rows.chunk(len(views))])
     return list(rows.chunk(len(views)))
+
+
+def _sees_other_samples(network: nn.Module) -> bool:
+    """Whether what a network gives for a sample depends on the batch: such layers are batch norms, or keep averages."""
+    kept = (name.rpartition(".")[2] for name, _ in network.named_buffers())
+    return any(isinstance(layer, _BatchNorm) for layer in network.modules()) or any(
+        name.startswith("running_") for name in kept
+    )
 
 
 def _output_norm(width: int, kind: str) -> nn.BatchNorm1d:

@@ -70,6 +70,33 @@ def test_layers_that_are_no_stack_or_hide_a_norm_take_the_views_apart(layers):
         torch.testing.assert_close(rows, copy.deepcopy(layers)(view))
 
 
+class RunningMean(nn.Module):
+    """A stranger's layer that subtracts the mean of the batch, and is no batch norm by class."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("running_mean", torch.zeros(4))
+
+    def forward(self, rows):
+        return rows - rows.mean(0)
+
+
+@pytest.mark.parametrize(
+    ("layer", "passes"),
+    [(nn.LayerNorm(4), 1), (nn.BatchNorm1d(4), 2), (RunningMean(), 2)],
+    ids=["layer", "batch", "own"],
+)
+def test_a_backbone_takes_all_views_at_once_where_no_sample_sees_another(layer, passes):
+    network = nn.Sequential(nn.Sequential(layer, nn.Tanh()))
+    network.num_features, calls = 4, []
+    layer.register_forward_pre_hook(lambda *_: calls.append(1))
+    alone = copy.deepcopy(network)
+    representations = Siamese(network, Head("8-3"), Switches())(views()).representations
+    assert len(calls) == passes
+    for ours, view in zip(representations, views(), strict=True):
+        torch.testing.assert_close(ours, alone(view))
+
+
 def test_separate_passes_have_statistics_of_their_own():
     network = Siamese(backbone(), Head("8-3"), Switches())
     sides = network(views())
