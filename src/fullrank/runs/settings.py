@@ -48,21 +48,38 @@ def load_recipe(name: str) -> dict[str, Any]:
 
 
 def parse_yaml(text: str, origin: str) -> dict[str, Any]:
-    """A flat mapping of settings, every key known."""
+    """A flat mapping of settings, every key known and given once; `methods` holds one of each method that differs."""
     try:
-        content = yaml.safe_load(text) or {}
+        content = yaml.load(text, EachKeyOnce) or {}
     except yaml.YAMLError as error:
         raise InputError(f"{origin} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise InputError(f"{origin}: give settings as 'name: value' lines")
-    sections = content.get("methods") or {}
-    for name in sections:
+    of_runs, of_methods = set(train_options()), {name: set(method_options(name)) for name in methods.names()}
+    refuse_unknown(content, of_runs.union(*of_methods.values(), {"methods"}), origin)
+    for name, section in (content.get("methods") or {}).items():
         methods.get(name)  # raises for an unknown one
-    known = set(train_options()).union(*(method_options(name) for name in methods.names())) | {"methods"}
-    for key in [*content, *(key for section in sections.values() for key in section or {})]:
+        refuse_unknown(section or {}, of_runs | of_methods[name], f"{origin}, methods, {name}")
+    return content
+
+
+def refuse_unknown(settings: Mapping[str, Any], known: set[str], origin: str) -> None:
+    """Raise `InputError` for the first setting that is not known."""
+    for key in settings:
         if key not in known:
             raise unknown(f"setting in {origin}", str(key), known)
-    return content
+
+
+class EachKeyOnce(yaml.SafeLoader):
+    """YAML in which a key that stands twice is an error; PyYAML forgets the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node. Raises `yaml.YAMLError` for a key that stands twice."""
+        given = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in given:
+            if given.count(key) > 1:
+                raise yaml.YAMLError(f"'{key}' stands twice in the mapping at line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
 
 
 def train_options() -> dict[str, Any]:
