@@ -1,8 +1,9 @@
 """The default run over seeds: what training buys, how long it takes, and what its measurements cost.
 
-    python benchmarks/default_run.py [--seeds 3] [--precisions 32-true bf16-mixed] [--out FILE.json]
+    python benchmarks/default_run.py [--seeds 3] [--precisions 32-true bf16-mixed] [--out FILE.json] [--runs FOLDER]
 
-Every run is the command itself, `fullrank train`, in a process of its own.
+Every run is the command itself, `fullrank train`, in a process of its own. With --runs their folders stay, for
+benchmarks/reference_curves.py.
 """
 
 from __future__ import annotations
@@ -38,12 +39,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--precisions", nargs="+", default=["32-true"])
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--runs", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     rows: list[dict[str, Any]] = []
     for seed in range(options.seeds):
         for precision in options.precisions:
             with tempfile.TemporaryDirectory() as folder:
-                rows.append(one_run(seed, precision, Path(folder) / "run"))
+                rows.append(one_run(seed, precision, (options.runs or Path(folder)) / f"{precision}-{seed}"))
             own = [row for row in rows if row["precision"] == precision]
             figures = {
                 name: spread([row["knn"][name] for row in own]) for name in ("trained", "untrained", "raw_pixels")

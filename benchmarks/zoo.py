@@ -34,6 +34,18 @@ from fullrank.runs.build import build_method, facts_of
 from fullrank.runs.folder import Run
 
 LIMIT = 1800  # seconds for one method
+# Why an embedding may well be less than healthy after so short a run on eight kinds of figures; the measured reason
+# stands beside it.
+FEW_KINDS = (
+    "the loss asks that the views of a picture agree and that pictures are told apart, not that every direction is "
+    "used; two views here share little more than which of eight figures they show"
+)
+EXPLAINED = {
+    "supervised": "Z are the logits of eight classes",
+    "byol": FEW_KINDS,
+    "simsiam": FEW_KINDS,
+    "ijepa": "in so few steps the targets, averages of the encoder's own outputs, have hardly any content of their own",
+}
 COLUMNS = {
     "method": "{method}",
     "params": "{parameters:.2f} M",
@@ -124,7 +136,8 @@ def as_markdown(rows: list[dict[str, Any]]) -> str:
     for row in measured:
         for each, verdict in row["verdict"].items():
             if verdict != "healthy":
-                text.append(f"- {row['method']}, {each}: {verdict}. {row['reason'][each]}")
+                why = EXPLAINED.get(row["method"], FEW_KINDS)
+                text.append(f"- {row['method']}, {each}: {verdict}. {row['reason'][each]} Why: {why}.")
     return "\n".join(text).rstrip() + "\n"
 
 
