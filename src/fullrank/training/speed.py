@@ -32,8 +32,8 @@ def choose_speed(settings: SimpleNamespace) -> tuple[bool, str]:
 
     Returns whether to compile, which is decided anew on every machine that a run goes on, and a line for the log.
 
-    bfloat16 is chosen where the hardware multiplies it. On a CPU the default run is 1.28 times as fast with it; its
-    kNN accuracy differs by less than two runs of one precision do (docs/training.md).
+    bfloat16 is chosen where the hardware multiplies it. On such a CPU a run of the embedded set is 1.28 times as fast
+    with it; its kNN accuracy differs by less than two runs of one precision do (docs/training.md).
     """
     on_gpu = torch.cuda.is_available() and settings.accelerator != "cpu"
     if settings.precision == "auto":
