@@ -2,18 +2,14 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fullrank.report import build_diagnosis_page, build_report
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit/report"))
-from chromium import BINARY, Chromium
-from run_folders import make_minimal, make_multichannel, make_run, make_single_step
+from tests.end_to_end.chromium import BINARY, Chromium
+from tests.unit.report.run_folders import make_minimal, make_multichannel, make_run, make_single_step
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="needs Chromium")
 

@@ -2,7 +2,6 @@ import json
 
 import numpy as np
 import pytest
-from run_folders import make_minimal, make_multichannel, make_run, make_single_step
 from safetensors.numpy import save_file
 
 from fullrank.errors import InputError
@@ -10,6 +9,7 @@ from fullrank.report import ReportData
 from fullrank.report.content import MOST_MAP_POINTS, loss_terms, read_metrics
 from fullrank.report.page import render
 from fullrank.report.sections import usage
+from tests.unit.report.run_folders import make_minimal, make_multichannel, make_run, make_single_step
 
 
 def test_whole_run_is_read(tmp_path):

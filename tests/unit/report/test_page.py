@@ -7,11 +7,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from run_folders import make_minimal, make_multichannel, make_run, make_single_step
 
 from fullrank.errors import InputError
 from fullrank.report import build_diagnosis_page, build_report
 from fullrank.report.page import CONTENTS, resource, safe_json
+from tests.unit.report.run_folders import make_minimal, make_multichannel, make_run, make_single_step
 
 EVIL = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 VOID = {"meta", "link", "img", "input", "br"}
