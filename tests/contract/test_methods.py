@@ -65,7 +65,7 @@ def test_embeddings_can_be_regularised(name):
     method = build(name)
     regularizer = Regularizer(variance=25.0, covariance=1.0)
     plain = run(copy.deepcopy(method), batch(name))
-    step = regularizer(run(method, batch(name)))
+    step = regularizer(run(method, batch(name)), on_sphere=method.on_sphere)
     assert all(z.ndim == 2 and z.requires_grad for z in step.embeddings)
     assert all(len(y) == len(z) for y, z in zip(step.representations, step.embeddings, strict=True))
     added = 25 * step.terms["regularize_variance"] + step.terms["regularize_covariance"]

@@ -99,7 +99,7 @@ def test_every_cell_of_the_table_of_tricks(row, column):
     assert (sides.predictions[0] is sides.embeddings[0]) == ("PR" not in tricks)
 
     regularizer = Regularizer(**settings.regularize)
-    step = regularizer(method(batch()))
+    step = regularizer(method(batch()), on_sphere=method.on_sphere)
     weights = {"no reg": (0, 0), "var": (25, 0), "var + cov": (25, 1)}[column]
     if method_name == "vicreg":
         assert (method.weights["variance"], method.weights["covariance"]) == weights

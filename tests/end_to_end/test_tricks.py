@@ -24,6 +24,14 @@ def test_simsiam_without_tricks_held_apart_by_the_variance(command):
     assert [row["loss"] for row in again] == [row["loss"] for row in rows]
 
 
+def test_the_variance_of_a_cosine_loss_is_that_of_directions(command):
+    """SimSiam's last batch norm fixes the standard deviation of Z itself: its term would be 0."""
+    head = ["--projector", "32-32-16", "--predictor", "none"]
+    done = command("train", "--method", "simsiam", *SHORT, *head, "--regularize.variance", "25")
+    assert done.returncode == 0, done.stderr
+    assert all(row["regularize_variance"] > 0 for row in read_metrics(command.folder / "run/metrics.csv"))
+
+
 def test_a_transformer_beside_a_resnet(command):
     branches = ["--branches", "separate", "--backbone2", "vit_tiny_patch16_224"]
     done = command("train", "--method", "vicreg", *SHORT, "--expander", "32-16", *branches)

@@ -141,7 +141,8 @@ class Method(nn.Module):
     second_is_text: ClassVar[bool] = False
     # Whether it remembers every sample by its position in the set, which a stream does not tell.
     remembers_samples: ClassVar[bool] = False
-    # Whether the loss sees the directions of Z alone and not its lengths: then its scale says nothing.
+    # Whether the loss sees the directions of Z alone and not its lengths: then its scale says nothing, and added terms
+    # of variance and covariance are those of the directions.
     on_sphere: ClassVar[bool] = False
     # Options of the method's own that do the work of VICReg's "variance" (embeddings stay apart) or "covariance" term
     # (dimensions stay different): what a collapse warning speaks of. Those of `Switches` are known.

@@ -50,7 +50,8 @@ class Adapter(lightning.LightningModule):
         """One batch: seed, views, forward. Every draw depends on the seed and the batch's number alone."""
         torch.manual_seed(mix(self.plan.seed, number, 1))
         try:
-            self.last = self.regularizer(self.method(self.views(batch)))
+            step = self.method(self.views(batch))
+            self.last = self.regularizer(step, on_sphere=self.method.on_sphere)
         except NotFinite as error:
             raise Diverged(self.advice(f"{error}")) from error
         if not torch.isfinite(self.last.loss):
