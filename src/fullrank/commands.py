@@ -46,6 +46,7 @@ def train(
     learning_rate: float | None = None,
     bias_learning_rate: float | None = None,
     weight_decay: float | None = None,
+    weight_decay_end: float | None = None,
     warmup_epochs: float | None = None,
     end_factor: float | None = None,
     regularize: dict[str, float] | None = None,
@@ -95,7 +96,8 @@ def train(
         learning_rate: highest learning rate per 256 images of the batch.
         bias_learning_rate: the same for biases and norms, where it differs.
         weight_decay: for everything but biases and norms.
-        warmup_epochs: passes over which the learning rate rises from zero; a tenth of all, at most 10, when left out.
+        weight_decay_end: where it goes along a cosine; without it a weight decay that is given stays as it is.
+        warmup_epochs: passes over which the learning rate rises; as published when left out, a tenth of all at most.
         end_factor: last learning rate as a fraction of the highest.
         regularize: weights of VICReg's terms added to the loss, --regularize.variance 25 --regularize.covariance 1.
         crop_scale: smallest share of the picture's area that a crop may take.

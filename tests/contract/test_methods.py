@@ -83,6 +83,16 @@ def test_small_and_short_batches(name, n):
     assert torch.isfinite(run(method, batch(name, n=n)).loss)
 
 
+def test_evaluation_remembers_nothing(name):
+    method = build(name)
+    run(method, batch(name))
+    method.eval()
+    before = {key: value.clone() for key, value in method.state_dict().items()}
+    run(method, batch(name, seed=2))
+    changed = [key for key, value in method.state_dict().items() if not torch.equal(value, before[key])]
+    assert not changed
+
+
 def test_same_seed_same_loss(name):
     losses = [run(build(name), batch(name)).loss for _ in range(2)]
     assert losses[0] == losses[1]

@@ -18,6 +18,9 @@ from fullrank.views import vicreg_views
 class BarlowTwins(Method):
     """Two views, one shared branch; the cross-correlation of their embeddings is pulled to the identity.
 
+    Lambda and weight decay are the code's; the paper has 5e-3 and 1.5e-6. On several processes the gradient is that of
+    the joint batch; the authors' code divides it by their number once more, which moves biases and norms more slowly.
+
     Args:
         backbone: images (n, c, h, w) -> representations (n, `num_features`).
         projector: widths of the projector's layers.

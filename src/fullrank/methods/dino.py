@@ -48,6 +48,7 @@ class DINO(Method):
     family = "self-distillation"
     paper = "Caron et al., ICCV 2021, arXiv:2104.14294"
     views = staticmethod(dino_views)
+    fewest_views = 2
     on_sphere = True
     published = Optimization(
         "adamw",
@@ -59,6 +60,7 @@ class DINO(Method):
         schedule=Schedule(end_factor=0.001, reaches_peak=True),
     )
     default_backbone = "vit_small_patch16_224"
+    levers = {"centering": "variance"}  # noqa: RUF012
     no_accumulation = "its centre follows every forward pass"
     one_network = "the teacher is the average of one network"
     center: Tensor
@@ -112,7 +114,7 @@ class DINO(Method):
             teacher_temperature=self.teacher_temperature(batch.progress.epoch),
             student_temperature=self.temperature,
         )
-        if self.centering:
+        if self.centering and self.training:
             self.center.copy_(losses.dino_center(self.center, targets, momentum=self.center_momentum))
         return Step(terms.pop("loss"), terms, list(representations), list(embeddings))
 

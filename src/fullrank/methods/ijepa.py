@@ -29,6 +29,7 @@ class IJEPA(Method):
     The momentum encoder is what is kept and, as in the paper, evaluated: Y is the mean of its patch tokens after the
     final norm; in training Y is the mean over a context of the trained one. There is no projector, so Z is Y.
 
+    As in the code, one random number gives a block's size and its shape, and no block covers the last row and column.
     Sizes of blocks follow from the step's number, places are drawn. Contexts are cut to the shortest of the batch of
     all processes, so that several equal one; the authors' code cuts each process's own. The paper has squared L2
     distances.

@@ -139,6 +139,8 @@ class Method(nn.Module):
     target_std: ClassVar[float | None] = None
     # Whether the second view is always a caption; `second` is then a text encoder.
     second_is_text: ClassVar[bool] = False
+    # Where the number of views is free, as in multi-crop: the fewest. Else it takes those of its published recipe.
+    fewest_views: ClassVar[int | None] = None
     # Whether it remembers every sample by its position in the set, which a stream does not tell.
     remembers_samples: ClassVar[bool] = False
     # Whether the loss sees the directions of Z alone and not its lengths: then its scale says nothing, and added terms
@@ -155,6 +157,19 @@ class Method(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network: Any = network  # a module with `backbone` and `embed(images)`, such as `Branch`
+
+    @classmethod
+    def check_views(cls, recipe: Recipe) -> None:
+        """Raises `InputError` for a recipe of more or fewer views than the method takes, or of other puzzles."""
+        given, published = (
+            ["puzzle" if view.grid > 1 else "image" for view in views for _ in range(view.count)]
+            for views in (recipe, cls.views(224))
+        )
+        few = cls.fewest_views
+        if given == published or (few is not None and len(given) >= few):
+            return
+        wanted = f"{len(published)} views ({', '.join(published)})" if few is None else f"{few} views or more"
+        raise InputError(f"{cls.__name__} takes {wanted}; this view recipe makes {len(given)} ({', '.join(given)})")
 
     @property
     def kept(self) -> Any:

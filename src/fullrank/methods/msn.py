@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fullrank import losses
+from fullrank.errors import InputError
 from fullrank.methods.method import Batch, Method, Optimization, Step, register
 from fullrank.networks import Head, Momentum, MultiCrop, Prototypes, feature_width
 from fullrank.networks.vit import as_transformer, grid_of, truncated_normal
@@ -49,6 +50,7 @@ class MSN(Method):
     family = "masked image modelling"
     paper = "Assran et al., ECCV 2022, arXiv:2204.07141"
     views = staticmethod(msn_views)
+    fewest_views = 2
     on_sphere = True
     levers = {"me_max": "variance"}  # noqa: RUF012
     published = Optimization(
@@ -119,11 +121,14 @@ class MSN(Method):
         return Step(terms.pop("loss"), terms, list(representations), list(embeddings))
 
     def kept_patches(self, images: Tensor) -> Tensor | None:
-        """Which patches every large view keeps, in random order; None for all."""
+        """Which patches every large view keeps, in random order; None for all. Raises `InputError` where it is none."""
         if not self.patch_drop:
             return None
         patches = math.prod(grid_of(as_transformer(self.network.backbone, "msn"), images))
-        return torch.randperm(patches)[: int(patches * (1 - self.patch_drop))].to(images.device)
+        kept = int(patches * (1 - self.patch_drop))
+        if not kept:
+            raise InputError(f"patch_drop {self.patch_drop} leaves none of {patches} patches: give less")
+        return torch.randperm(patches)[:kept].to(images.device)
 
     def before_step(self, progress: Progress) -> None:
         """Clip backbone and projector together, the prototypes not."""

@@ -49,6 +49,7 @@ class OBoW(Method):
     family = "self-distillation"
     paper = "Gidaris et al., CVPR 2021, arXiv:2012.11552"
     views = staticmethod(obow_views)
+    fewest_views = 2
     published = Optimization(
         "sgd", 0.03, weight_decay=1e-4, batch_size=256, epochs=200, schedule=Schedule(), decays_1d=True
     )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fullrank import losses
+from fullrank.errors import InputError
 from fullrank.methods.method import Batch, Method, Optimization, Step, register
 from fullrank.networks import Head, MultiCrop, Prototypes, Queue, UnitRows, feature_width, freeze_early
 from fullrank.schedules import Progress, Schedule
@@ -22,7 +23,8 @@ from fullrank.views import swav_views
 class SwAV(Method):
     """Every view predicts the codes of the large views: their assignment to prototypes that all get equally much.
 
-    Any two views or more will do; without multi-crop they are those of `views.swav_large_views`. The published run on
+    Any two views or more will do. Without multi-crop they are those of `views.swav_large_views`: `--views '[{scale:
+    [0.08, 1], count: 2, interpolation: bilinear, jitter: [0.8, 0.8, 0.8, 0.2], blur: 0.5}]'`. The published run on
     batches of 256 has a learning rate of 0.6, no warm-up, and a queue of 3840 from epoch 15. In the authors' code each
     process has a queue of its own, of which all together make the length; here all have the same one.
 
@@ -42,6 +44,7 @@ class SwAV(Method):
     family = "canonical correlation"
     paper = "Caron et al., NeurIPS 2020, arXiv:2006.09882"
     views = staticmethod(swav_views)
+    fewest_views = 2
     on_sphere = True
     published = Optimization(
         "larc",
@@ -72,14 +75,19 @@ class SwAV(Method):
         width = head.output_width(feature_width(backbone))
         super().__init__(MultiCrop(backbone, nn.Sequential(*layers, UnitRows())))
         self.prototypes = Prototypes(width, prototypes)
+        if not assigned or min(assigned) < 0:
+            raise InputError(f"assigned is {list(assigned)}: give the numbers of one or more views, from 0")
         self.queues = nn.ModuleList(Queue(queue, width, zeros=True) for _ in assigned if queue)
         self.assigned, self.temperature = assigned, temperature
         self.balance: dict[str, Any] = {"epsilon": epsilon, "iterations": sinkhorn_iterations}
         self.freeze_epochs, self.queue_from_epoch = freeze_epochs, queue_from_epoch
 
     def forward(self, batch: Batch) -> Step:
-        """Codes of the assigned views, predicted from all others."""
-        self.prototypes.normalise()
+        """Codes of the assigned views, predicted from all others. Raises `InputError` where there are not so many."""
+        if max(self.assigned) >= len(batch.views):
+            raise InputError(f"assigned is {list(self.assigned)}, and the {len(batch.views)} views count from 0")
+        if self.training:
+            self.prototypes.normalise()
         representations, embeddings = self.network(batch.views)  # (v, n, y), (v, n, z)
         scores = self.prototypes(embeddings.flatten(0, 1))
         of_views = scores.detach().unflatten(0, embeddings.shape[:2])
@@ -98,7 +106,8 @@ class SwAV(Method):
             queue: Any = self.queues[place]
             if queue.is_full:
                 everything = torch.cat([scores, self.prototypes(queue.share)])
-            queue.push(embeddings)
+            if self.training:
+                queue.push(embeddings)
         return losses.swav_codes(everything, **self.balance)[: len(scores)]
 
     def before_step(self, progress: Progress) -> None:

@@ -29,8 +29,8 @@ class VSE(Method):
         backbone: images (n, c, h, w) -> representations (n, `num_features`).
         second: captions (n, l), padded with 0 -> representations (n, `num_features`), the width of the joint space.
         margin: between the two scores; 0.05 in the paper's order embeddings.
-        max_violation: the hardest negative of the batch; else the sum over all negatives, VSE0, the code's default,
-            without which an untrained network stays where all scores are equal.
+        max_violation: the hardest negative of the batch, as in VSE++; else the sum over all negatives: VSE0, the code's
+            default, with which an untrained network has to begin, or it stays where all scores are equal.
         measure: cosine, or order: how far a caption's absolute values exceed the image's, with its sign turned.
         clip: the largest norm of the gradient.
     """

@@ -45,7 +45,9 @@ def create_backbone(
     arguments = creation_arguments(name, channels, image_size) | dict(options or {})
     try:
         model = timm.create_model(name, **arguments)
-    except (AssertionError, RuntimeError, ValueError, TypeError) as error:
+    except TypeError as error:  # timm hands its options on to the network's class
+        raise InputError(f"backbone '{name}' cannot be built with {', '.join(arguments)}: {error}") from error
+    except (AssertionError, RuntimeError, ValueError) as error:
         raise InputError(f"backbone '{name}' cannot take {channels} x {image_size} px images: {error}") from error
     return model, fit_stem(model, image_size, stem_stride)
 

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from fullrank import distributed
+from fullrank.errors import InputError
 
 
 def unit(rows: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape d"]:
@@ -23,7 +24,7 @@ def unit(rows: Float[Tensor, "*shape d"]) -> Float[Tensor, "*shape d"]:
 class Queue(nn.Module):
     """The newest `length` rows, first in first out; at the start random unit rows, or zeros.
 
-    A batch may cross the end, and need not divide the length.
+    A batch may cross the end, and need not divide the length. Raises `InputError` for a length below 1.
     """
 
     rows: Tensor
@@ -32,6 +33,8 @@ class Queue(nn.Module):
 
     def __init__(self, length: int, width: int, *, zeros: bool = False) -> None:
         super().__init__()
+        if length < 1:
+            raise InputError(f"a queue of {length} embeddings: give it 1 or more")
         self.register_buffer("rows", torch.zeros(length, width) if zeros else unit(torch.randn(length, width)))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))  # where the next row is written
         self.register_buffer("written", torch.zeros((), dtype=torch.long))  # rows written so far, at most `length`

@@ -147,7 +147,7 @@ class Siamese(nn.Module):
 
     def forward(self, views: list[Tensor]) -> Sides:
         """All views through their networks."""
-        inputs = [torch.cat(views)] if self.joint_pass and not self.second else views
+        inputs = [joined(views)] if self.joint_pass and not self.second else views
         representations, embeddings = self._branches(inputs)
         predictions = each_view(self.predictor, embeddings) if self.predictor else embeddings
         targets = self.target(inputs)[1] if self.target else embeddings
@@ -167,6 +167,14 @@ class Siamese(nn.Module):
         """Move the momentum encoder towards the weights that the optimiser has just changed."""
         if self.target:
             self.target.follow(self.branch, self.momentum_ramp(progress.share, self.switches.momentum, 1.0))
+
+
+def joined(views: list[Tensor]) -> Tensor:
+    """All views as one batch. Raises `InputError` for views of several sizes."""
+    sizes = [view.shape[-1] for view in views]
+    if len(set(sizes)) > 1:
+        raise InputError(f"views of {sizes} px share one pass here: give them one size in the view recipe")
+    return torch.cat(views)
 
 
 def _branch(backbone: nn.Module, projector: Head, switches: Switches) -> Branch:

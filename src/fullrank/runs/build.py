@@ -12,10 +12,11 @@ from torch import nn
 from fullrank import methods
 from fullrank.errors import InputError, unknown
 from fullrank.methods import DataFacts, Method
-from fullrank.networks import Switches, create_text_encoder, is_text_encoder
+from fullrank.networks import MultiCrop, Switches, create_text_encoder, is_text_encoder
 from fullrank.networks.backbone import Stem, create_backbone
 from fullrank.networks.text import HUB, TEXT_ENCODERS
 from fullrank.runs.settings import switch_names
+from fullrank.views import Recipe
 
 TEXT_ENCODER = "gru"  # where the method wants one and none is named
 
@@ -91,13 +92,36 @@ def wants_second(settings: SimpleNamespace, kind: type[Method]) -> bool:
 
 
 def _backbone(settings: SimpleNamespace, name: str, channels: int, facts: DataFacts) -> tuple[nn.Module, Stem]:
-    return create_backbone(
-        name,
-        channels=channels,
-        image_size=facts.image_size,
-        stem_stride=settings.stem_stride if name == settings.backbone else None,
-        options=backbone_options(settings, name),
-    )
+    kind = methods.get(settings.method)
+    try:
+        return create_backbone(
+            name,
+            channels=channels,
+            image_size=facts.image_size,
+            stem_stride=settings.stem_stride if name == settings.backbone else None,
+            options=backbone_options(settings, name),
+        )
+    except InputError as error:
+        if not kind.backbone_options:
+            raise
+        raise InputError(f"{error}; {settings.method} needs a network such as {kind.default_backbone}") from error
+
+
+def check_sizes(method: Method, recipe: Recipe, channels: int) -> None:
+    """Raises `InputError` for a backbone that cannot take one of the views, or its pieces."""
+    network = method.network
+    seen = {shape[-2:] for shape in (view.shape(channels) for view in recipe)}
+    is_training = method.training
+    method.eval()
+    for height, width in sorted(seen):
+        image = torch.zeros(1, method.branch_channels[0] if method.branch_channels else channels, height, width)
+        try:
+            with torch.no_grad():
+                network([image]) if isinstance(network, MultiCrop) else network.backbone(image)
+        except (AssertionError, RuntimeError, ValueError) as error:
+            kind = type(network.backbone).__name__
+            raise InputError(f"the backbone ({kind}) cannot take views of {height} x {width} px: {error}") from error
+    method.train(is_training)
 
 
 def backbone_options(settings: SimpleNamespace, name: str) -> dict[str, Any]:

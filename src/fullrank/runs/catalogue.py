@@ -28,6 +28,7 @@ from fullrank.runs.settings import (
     resolve,
     switch_names,
     train_options,
+    usual_warmup,
 )
 
 PICTURE = 224  # pixels a side, for which the published views are shown
@@ -176,8 +177,13 @@ def published_command(name: str) -> str:
     """The command that leaves nothing of the method to the default recipe but the backbone."""
     published = methods.get(name).published
     wanted = {each.name: getattr(published, each.name) for each in fields(published) if each.name in train_options()}
-    wanted |= {"end_factor": published.schedule.end_factor} | method_options(name)
+    wanted |= {"end_factor": published.schedule.end_factor, "warmup_epochs": published.schedule.warmup_epochs}
+    wanted |= method_options(name)
     usual = vars(resolve({"data": "photos/", "method": name}))
+    if usual["warmup_epochs"] is None:
+        usual["warmup_epochs"] = usual_warmup(published, published.epochs)
+    if usual["weight_decay"] == published.weight_decay:
+        del wanted["weight_decay_end"]  # it goes with the published one
     given = {key: value for key, value in wanted.items() if value is not None and usual[key] != value}
     options = [f"--{key} {shlex.quote(typed(value))}" for key, value in given.items()]
     return " ".join([on_pictures(name), *options])

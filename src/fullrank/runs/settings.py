@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -23,6 +24,8 @@ FREE = {
     "logger", "save_minutes", "report", "compile", "channels_last",
 }  # fmt: skip
 EMBEDDED = ("shapes", "digits")
+# What a recipe says of the backbone that it names: another one that the user names goes without.
+OF_THE_BACKBONE = ("stem_stride", "backbone_options")
 # Keyword arguments of a method that the library fills in, and the one that stands for the options of `Switches`.
 FILLED_IN = ("facts", "second", "switches")
 
@@ -136,11 +139,18 @@ def resolve(given: Mapping[str, Any]) -> SimpleNamespace:
     for key in asked:
         if key not in known:
             raise unknown("option", key, known)
+    if asked.get("backbone", recipe["backbone"]) != recipe["backbone"]:
+        recipe = {key: value for key, value in recipe.items() if key not in OF_THE_BACKBONE}
     # A recipe may name options of several methods: those of the others do not concern this run.
     settings = known | {key: value for key, value in recipe.items() if key in known} | asked
     fill_published(settings, methods.get(recipe["method"]).published)
     check_ranges(settings)
     return SimpleNamespace(**settings, method_options={key: settings[key] for key in own})
+
+
+def usual_warmup(published: Optimization, epochs: float) -> float:
+    """The published warm-up, in epochs; a tenth of the run at most: one that ends inside it would never anneal."""
+    return min(published.schedule.warmup_epochs, epochs / 10)
 
 
 # Learning rate per 256 images and weight decay of an optimiser that the method does not publish.
@@ -162,16 +172,38 @@ def fill_published(settings: dict[str, Any], published: Optimization) -> None:
         settings[name] = settings[name] or {}
 
 
+# What the methods' own options can be; a name means the same in all of them.
+RANGES = {
+    **dict.fromkeys(("momentum", "center_momentum", "drop_path", "smoothing"), (0, 1)),
+    **dict.fromkeys(("mask_ratio", "patch_drop"), (0, 0.99)),
+    **dict.fromkeys(("queue", "queue_from_epoch", "freeze_epochs", "warmup_teacher_epochs", "clip"), (0, math.inf)),
+    **dict.fromkeys(("negatives", "pieces", "prototypes", "words", "codes", "targets", "contexts"), (1, math.inf)),
+    "sinkhorn_iterations": (1, math.inf),
+}
+ABOVE_0 = (
+    "temperature", "teacher_temperature", "warmup_teacher_temperature", "sharpening", "final_sharpening", "epsilon"
+)  # fmt: skip
+
+
 def check_ranges(settings: Mapping[str, Any]) -> None:
     """Numbers that no run can have are an error before anything is loaded."""
     for name in ("batch_size", "accumulate", "steps", "epochs", "image_size", "num_nodes"):
         value = settings.get(name)
         if value is not None and value <= 0:
             raise InputError(f"{name} is {value}: give a number above 0")
-    for name in ("learning_rate", "weight_decay", "warmup_epochs", "end_factor", "save_minutes"):
+    for name in ("learning_rate", "weight_decay", "weight_decay_end", "warmup_epochs", "end_factor", "save_minutes"):
         value = settings.get(name)
         if value is not None and value < 0:
             raise InputError(f"{name} is {value}: give 0 or more")
+    for name, (lowest, highest) in RANGES.items():
+        value = settings.get(name)
+        if isinstance(value, int | float) and not lowest <= value <= highest:
+            upper = "or more" if highest == math.inf else f"to {highest:g}"
+            raise InputError(f"{name} is {value}: give {lowest:g} {upper}")
+    for name in ABOVE_0:
+        value = settings.get(name)
+        if value is not None and value <= 0:
+            raise InputError(f"{name} is {value}: give more than 0")
     if settings["batch_size"] < 2:
         raise InputError("batch_size is 1: the statistics of a batch need at least 2 images")
     Regularizer.check(settings["regularize"])

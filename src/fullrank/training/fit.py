@@ -24,7 +24,7 @@ from rich.console import Console
 from fullrank.errors import InputError
 from fullrank.files import write_text
 from fullrank.networks.batch_norm import synchronise_batch_norm
-from fullrank.runs.build import build_method
+from fullrank.runs.build import build_method, check_sizes
 from fullrank.runs.folder import (
     CHECKPOINT,
     CONFIG,
@@ -37,7 +37,7 @@ from fullrank.runs.folder import (
     start_folder,
 )
 from fullrank.runs.hints import hints_of
-from fullrank.runs.settings import FREE, agree, resolve, stored, train_options
+from fullrank.runs.settings import FREE, agree, resolve, stored, train_options, usual_warmup
 from fullrank.terminal import log_console
 from fullrank.training.adapter import Adapter
 from fullrank.training.batches import Plan
@@ -134,6 +134,7 @@ def start_run(folder: Path, settings: SimpleNamespace, prepared: Prepared) -> No
 def build_adapter(settings: SimpleNamespace, prepared: Prepared, folder: Path, console: Console) -> Adapter:
     """The method on its data, at the step where the run begins or goes on."""
     method, stem = build_method(settings, prepared.facts)
+    check_sizes(method, prepared.recipe, prepared.facts.channels)
     parameters = sum(parameter.numel() for parameter in method.parameters()) / 1e6
     console.print(
         f"network: {settings.method} on {settings.backbone}, {parameters:.1f} M parameters, "
@@ -143,9 +144,7 @@ def build_adapter(settings: SimpleNamespace, prepared: Prepared, folder: Path, c
     start = read_checkpoint(folder / CHECKPOINT)["global_step"] * settings.accumulate if settings.resume else 0
     plan = make_plan(settings, prepared.items)
     if settings.warmup_epochs is None:
-        # A tenth of the run at most: one that ends inside its warm-up would never anneal.
-        epochs = plan.batches / plan.batches_per_epoch
-        settings.warmup_epochs = min(method.published.schedule.warmup_epochs, epochs / 10)
+        settings.warmup_epochs = usual_warmup(method.published, plan.batches / plan.batches_per_epoch)
     steps = plan.batches // settings.accumulate
     words = f", going on after step {start // settings.accumulate:,}" if settings.resume else ""
     console.print(f"run: {steps:,} steps of {settings.batch_size} images by {settings.optimizer}{words}", markup=False)

@@ -24,13 +24,16 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "adamw": optim.AdamW,
 }
 # Settings of a run that take the place of what the method publishes.
-ADJUSTABLE = ("optimizer", "learning_rate", "bias_learning_rate", "weight_decay", "batch_size", "epochs")
+ADJUSTABLE = (
+    "optimizer", "learning_rate", "bias_learning_rate", "weight_decay", "weight_decay_end", "batch_size", "epochs"
+)  # fmt: skip
 
 
 def optimization_for(published: Optimization, settings: SimpleNamespace) -> Optimization:
     """What is published, with what the settings of a run change.
 
-    Another optimiser than the published one takes none of its particulars along: it decays weights only, constantly.
+    Another optimiser than the published one takes none of its particulars along: it decays weights only, and biases
+    have no rate of their own. Another weight decay than the published one stays as it is unless its end is given.
     """
     chosen = {name: getattr(settings, name) for name in ADJUSTABLE if getattr(settings, name) is not None}
     schedule = published.schedule
@@ -38,8 +41,11 @@ def optimization_for(published: Optimization, settings: SimpleNamespace) -> Opti
         schedule = dataclasses.replace(schedule, end_factor=settings.end_factor)
     if settings.warmup_epochs is not None:
         schedule = dataclasses.replace(schedule, warmup_epochs=settings.warmup_epochs)
-    if chosen.get("optimizer", published.optimizer) != published.optimizer:
-        chosen |= {"options": {}, "decays_1d": False, "weight_decay_end": None}
+    is_other = chosen.get("optimizer", published.optimizer) != published.optimizer
+    if is_other:
+        chosen |= {"options": {}, "decays_1d": False, "bias_learning_rate": settings.bias_learning_rate}
+    if is_other or chosen.get("weight_decay", published.weight_decay) != published.weight_decay:
+        chosen["weight_decay_end"] = settings.weight_decay_end
     return dataclasses.replace(published, schedule=schedule, **chosen)
 
 
@@ -79,8 +85,9 @@ def set_rates(optimizer: optim.Optimizer, optimization: Optimization, progress: 
     """Learning rate and weight decay of every group for the step that comes next."""
     factor, decay = optimization.schedule(progress), optimization.weight_decay
     if optimization.weight_decay_end is not None:
-        end = optimization.weight_decay_end / decay
-        decay *= dataclasses.replace(optimization.schedule, warmup_epochs=0, end_factor=end, per_epoch=False)(progress)
+        cosine = dataclasses.replace(optimization.schedule, warmup_epochs=0, end_factor=0, per_epoch=False)
+        end = optimization.weight_decay_end
+        decay = end + (decay - end) * cosine(progress)
     for group in optimizer.param_groups:
         group["lr"] = group["highest_lr"] * (factor if group["scheduled"] else 1.0)
         group["weight_decay"] = decay if group["decays"] else 0.0

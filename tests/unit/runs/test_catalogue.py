@@ -12,8 +12,9 @@ from fullrank.errors import InputError
 from fullrank.methods import Optimization
 from fullrank.runs.catalogue import describe_methods
 from fullrank.runs.in_words import optimization_rows, schedule_words, view_rows
-from fullrank.runs.settings import method_options, resolve, switch_names
+from fullrank.runs.settings import method_options, resolve, switch_names, usual_warmup
 from fullrank.schedules import Schedule
+from fullrank.training.optimizer import optimization_for
 from fullrank.views import View, infomin_views, pirl_views, vicreg_views
 
 
@@ -75,6 +76,9 @@ def test_the_published_command_gives_the_published_numbers(name):
     for number in ("optimizer", "learning_rate", "bias_learning_rate", "weight_decay", "batch_size", "epochs"):
         assert getattr(settings, number) == getattr(published, number), number
     assert settings.end_factor == published.schedule.end_factor
+    if settings.warmup_epochs is None:
+        settings.warmup_epochs = usual_warmup(published, published.epochs)
+    assert optimization_for(published, settings) == published
     assert settings.method_options == method_options(name)
 
 

@@ -5,14 +5,40 @@ import re
 import pytest
 
 from fullrank.errors import InputError
-from fullrank.runs.settings import load_recipe, parse_yaml, recipe_names, recipe_settings
+from fullrank.runs.settings import load_recipe, parse_yaml, recipe_names, recipe_settings, resolve
 
 
 def test_a_recipe_wins_over_what_the_default_one_says_of_the_method():
-    assert load_recipe("default")["methods"]["vicreg"]["learning_rate"] != load_recipe("shapes")["learning_rate"]
-    settings = recipe_settings("shapes", "vicreg")
+    assert load_recipe("default")["methods"]["swav"]["learning_rate"] != load_recipe("shapes")["learning_rate"]
+    settings = recipe_settings("shapes", "swav")
     assert settings["learning_rate"] == load_recipe("shapes")["learning_rate"]
-    assert settings["expander"] == load_recipe("shapes")["methods"]["vicreg"]["expander"]
+    assert settings["queue"] == load_recipe("shapes")["methods"]["swav"]["queue"]
+
+
+def test_another_backbone_goes_without_what_the_recipe_says_of_its_own():
+    given = {"data": "shapes", "method": "msn"}
+    assert resolve(given).backbone_options == {"depth": 3}
+    assert resolve(given | {"backbone": "vit_tiny_patch16_224"}).backbone_options == {}
+    strides = {"test_resnet": 4, "test_vit": None, "resnet18": None}
+    assert {name: resolve({"data": "shapes", "backbone": name}).stem_stride for name in strides} == strides
+    assert resolve({"data": "shapes", "backbone": "resnet18", "stem_stride": 1}).stem_stride == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"method": "moco", "momentum": 2.0}, "momentum is 2.0: give 0 to 1"),
+        ({"method": "simsiam", "momentum": -0.1}, "momentum is -0.1: give 0 to 1"),
+        ({"method": "pirl", "negatives": 0}, "negatives is 0: give 1 or more"),
+        ({"method": "moco", "queue": -5}, "queue is -5: give 0 or more"),
+        ({"method": "msn", "patch_drop": 1.0}, "patch_drop is 1.0: give 0 to 0.99"),
+        ({"method": "dino", "temperature": 0.0}, "temperature is 0.0: give more than 0"),
+        ({"method": "dino", "weight_decay_end": -1.0}, "weight_decay_end is -1.0: give 0 or more"),
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(given, words):
+    with pytest.raises(InputError, match=re.escape(words)):
+        resolve(given)
 
 
 def test_the_default_recipe_alone_speaks_of_the_method_last():
