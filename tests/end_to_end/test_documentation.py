@@ -1,7 +1,7 @@
 """Every code block of the README and the docs is run, in the order in which a reader meets them.
 
-Training is cut to a few steps: the wrapper below adds `--steps` to the command and to `fullrank.train`; nothing else
-changes.
+Training is cut to a few steps, and the embedded set to 1,000 pictures where a command names no data: the wrapper below
+adds the options to the command, and the steps to `fullrank.train`; nothing else changes.
 """
 
 import os
@@ -18,6 +18,7 @@ from PIL import Image
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHORT = "--steps 3 --batch_size 32"
+SMALL = "--data shapes:N=1000"
 # Installing and testing is what `.ci/run` does with the README's own words.
 ELSEWHERE = ("pip install", "pytest")
 
@@ -32,8 +33,9 @@ def write_wrapper(folder):
     wrapper = folder / "bin/fullrank"
     wrapper.parent.mkdir()
     module = f'"{sys.executable}" -m fullrank.cli'
-    cases = f'*--resume*) {module} "$@" ;;\n"train "*) {module} "$@" {SHORT} ;;\n*) {module} "$@" ;;\n'
-    wrapper.write_text(f'#!/bin/sh\ncase "$1 $*" in\n{cases}esac\n')
+    cases = {"*--resume*": "", '"train "*--data*|"train "*--config*': SHORT, '"train "*': f"{SHORT} {SMALL}", "*": ""}
+    lines = [f'{case}) {module} "$@" {options} ;;\n' for case, options in cases.items()]
+    wrapper.write_text(f'#!/bin/sh\ncase "$1 $*" in\n{"".join(lines)}esac\n')
     wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
 
 
