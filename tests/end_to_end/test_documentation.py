@@ -1,7 +1,7 @@
 """Every code block of the README and the docs is run, in the order in which a reader meets them.
 
-Training is cut to a few steps, and the embedded set to 1,000 pictures where a command names no data: the wrapper below
-adds the options to the command, and the steps to `fullrank.train`; nothing else changes.
+Training is cut to a few steps, and the embedded set to 1,000 pictures where a command names no data but its output: the
+wrapper below adds the options to the command, and the steps to `fullrank.train`; nothing else changes.
 """
 
 import os
@@ -33,7 +33,13 @@ def write_wrapper(folder):
     wrapper = folder / "bin/fullrank"
     wrapper.parent.mkdir()
     module = f'"{sys.executable}" -m fullrank.cli'
-    cases = {"*--resume*": "", '"train "*--data*|"train "*--config*': SHORT, '"train "*': f"{SHORT} {SMALL}", "*": ""}
+    cases = {
+        "*--resume*": "",
+        '"train "*--data*|"train "*--config*': SHORT,
+        '"train "*--output*': f"{SHORT} {SMALL}",
+        '"train "*': SHORT,
+        "*": "",
+    }
     lines = [f'{case}) {module} "$@" {options} ;;\n' for case, options in cases.items()]
     wrapper.write_text(f'#!/bin/sh\ncase "$1 $*" in\n{"".join(lines)}esac\n')
     wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)

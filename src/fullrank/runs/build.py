@@ -114,7 +114,7 @@ def check_sizes(method: Method, recipe: Recipe, channels: int) -> None:
     is_training = method.training
     method.eval()
     for height, width in sorted(seen):
-        image = torch.zeros(1, method.branch_channels[0] if method.branch_channels else channels, height, width)
+        image = torch.zeros(1, channels, height, width)
         try:
             with torch.no_grad():
                 network([image]) if isinstance(network, MultiCrop) else network.backbone(image)

@@ -42,7 +42,7 @@ def test_own_weights_come_first():
         (["--method", "simsiam", "--predictor", "none", "--recipe", "default"], {"predictor": "512-2048"}),
         (
             ["--method", "byol", "--momentum", "0", "--stop_gradient", "false"],
-            {"momentum": 0.996, "stop_gradient": True},
+            {"momentum": 0.98, "stop_gradient": True},  # the recipe's
         ),
         (["--method", "vicreg", "--batch_norm", "false"], {"batch_norm": True}),
         (["--method", "simsiam", "--predictor", "64-512", "--momentum", "0.9"], {}),
