@@ -31,7 +31,7 @@ def test_more_or_fewer_views_than_published_are_refused(name):
     kind = methods.get(name)
     published = kind.views(64)
     for recipe in (times(published, published[-1].count + 1), published[:-1]):
-        with pytest.raises(InputError, match=f"{kind.__name__} takes {sum(view.count for view in published)} views"):
+        with pytest.raises(InputError, match=f"{kind.__name__} takes {sum(view.count for view in published)} view"):
             kind.check_views(recipe)
 
 
@@ -50,7 +50,7 @@ def test_multi_crop_has_a_fewest_number_of_views(name):
     [
         ({"method": "byol", "views": [IMAGE]}, "BYOL takes 2 views (image, image); this view recipe makes 1 (image)"),
         ({"method": "pirl", "views": [IMAGE, IMAGE]}, "PIRL takes 2 views (image, puzzle)"),
-        ({"method": "vse", "views": [IMAGE, IMAGE]}, "takes 1 views (image)"),
+        ({"method": "vse", "views": [IMAGE, IMAGE]}, "takes 1 view (image)"),
         ({"method": "vicreg", "backbone2": "gru", "views": [IMAGE] * 3}, "VICReg takes 2 views"),
         ({"method": "simclr", "views": [IMAGE, {**IMAGE, "size": 16}]}, "views of [32, 16] px share one pass"),
         ({"method": "infomin", "backbone": "test_vit"}, "cannot take views of 10 x 10 px"),
@@ -59,6 +59,10 @@ def test_multi_crop_has_a_fewest_number_of_views(name):
         ({"method": "beit", "backbone": "test_vit"}, "beit needs a network such as beit_base_patch16_224"),
         ({"method": "obow", "levels": 9}, "levels is 9: give 1 to 5"),
         ({"method": "moco", "queue": 0}, "a queue of 0 embeddings"),
+        ({"method": "moco", "queue": -5}, "a queue of -5 embeddings"),
+        ({"method": "vse", "views": [{**IMAGE, "count": 2}]}, "takes 1 view (image)"),
+        ({"method": "mae", "mask_ratio": 1.0}, "mask_ratio 1.0 of"),
+        ({"method": "msn", "patch_drop": 1.0}, "patch_drop 1.0 leaves none of"),
         ({"method": "swav", "assigned": ()}, "assigned is []: give the numbers"),
         ({"method": "swav", "assigned": (0, 2)}, "assigned is [0, 2], and the 2 views count from 0"),
         ({"method": "msn", "patch_drop": 0.99}, "patch_drop 0.99 leaves none of"),

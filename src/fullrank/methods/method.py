@@ -168,7 +168,8 @@ class Method(nn.Module):
         few = cls.fewest_views
         if given == published or (few is not None and len(given) >= few):
             return
-        wanted = f"{len(published)} views ({', '.join(published)})" if few is None else f"{few} views or more"
+        number = f"{len(published)} {'view' if len(published) == 1 else 'views'}"
+        wanted = f"{number} ({', '.join(published)})" if few is None else f"{few} views or more"
         raise InputError(f"{cls.__name__} takes {wanted}; this view recipe makes {len(given)} ({', '.join(given)})")
 
     @property

@@ -6,17 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from fullrank import losses
 from fullrank.errors import InputError, unknown
 from fullrank.methods.method import Step
-
-
-def to_sphere(z: Tensor) -> Tensor:
-    """The rows of (n, d) scaled to length sqrt(d)."""
-    return functional.normalize(z, dim=1) * z.shape[1] ** 0.5
+from fullrank.networks import unit
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,7 @@ class Regularizer:
         """
         if not self.variance and not self.covariance:
             return step
-        embeddings = [to_sphere(z) if on_sphere else z for z in step.embeddings]
+        embeddings = [z.shape[1] ** 0.5 * unit(z) if on_sphere else z for z in step.embeddings]
         each = [losses.variance_covariance(z) for z in embeddings]
         variance = torch.stack([terms["variance"] for terms in each]).mean()
         covariance = 2 * torch.stack([terms["covariance"] for terms in each]).mean()

@@ -20,9 +20,9 @@ from fullrank.views import vicreg_views
 class VICReg(Method):
     """Two views, one shared branch, three terms: invariance, variance, covariance.
 
-    The paper's equations add the two views' v where the code takes their mean (so do s and `losses.vicreg` here), and
-    sum s over the dimensions where the code averages; 25, 25, 1 belong to the code. The paper ends at a learning rate
-    of 0.002, the code at 0.0016; the paper's views are drawn alike, the code's differ in blur and solarization.
+    The paper adds the v of the two views, where the code takes their mean; it sums s over the dimensions, where the
+    code averages; 25, 25 and 1 belong to the code. The paper ends at a learning rate of 0.002, the code at 0.0016; the
+    paper's views are drawn alike, the code's differ in blur and solarization.
 
     With a predictor, invariance is the mean of its two directions; variance and covariance are those of Z.
 

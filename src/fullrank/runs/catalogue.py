@@ -182,8 +182,6 @@ def published_command(name: str) -> str:
     usual = vars(resolve({"data": "photos/", "method": name}))
     if usual["warmup_epochs"] is None:
         usual["warmup_epochs"] = usual_warmup(published, published.epochs)
-    if usual["weight_decay"] == published.weight_decay:
-        del wanted["weight_decay_end"]  # it goes with the published one
     given = {key: value for key, value in wanted.items() if value is not None and usual[key] != value}
     options = [f"--{key} {shlex.quote(typed(value))}" for key, value in given.items()]
     return " ".join([on_pictures(name), *options])

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
@@ -161,10 +160,16 @@ def fill_published(settings: dict[str, Any], published: Optimization) -> None:
     """The published optimiser and its numbers, where no others were chosen; usual ones for another optimiser."""
     settings["optimizer"] = settings["optimizer"] or published.optimizer
     rate, decay = RATES.get(settings["optimizer"], RATES["sgd"])
-    numbers = {"learning_rate": rate, "weight_decay": decay, "end_factor": published.schedule.end_factor}
+    numbers: dict[str, float | None] = {
+        "learning_rate": rate,
+        "weight_decay": decay,
+        "end_factor": published.schedule.end_factor,
+    }
     if settings["optimizer"] == published.optimizer:
         for name in ("learning_rate", "weight_decay", "bias_learning_rate"):
             numbers[name] = getattr(published, name)
+        if settings["weight_decay"] in (None, published.weight_decay):  # another one stays as it is
+            numbers["weight_decay_end"] = published.weight_decay_end
     for name, value in numbers.items():
         if settings[name] is None:
             settings[name] = value
@@ -172,38 +177,33 @@ def fill_published(settings: dict[str, Any], published: Optimization) -> None:
         settings[name] = settings[name] or {}
 
 
-# What the methods' own options can be; a name means the same in all of them.
-RANGES = {
-    **dict.fromkeys(("momentum", "center_momentum", "drop_path", "smoothing"), (0, 1)),
-    **dict.fromkeys(("mask_ratio", "patch_drop"), (0, 0.99)),
-    **dict.fromkeys(("queue", "queue_from_epoch", "freeze_epochs", "warmup_teacher_epochs", "clip"), (0, math.inf)),
-    **dict.fromkeys(("negatives", "pieces", "prototypes", "words", "codes", "targets", "contexts"), (1, math.inf)),
-    "sinkhorn_iterations": (1, math.inf),
+# What numbers can be, in words and as a test, and for which options: a name means the same in every method.
+LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "a number above 0": (
+        lambda value: value > 0,
+        "batch_size accumulate steps epochs image_size num_nodes temperature teacher_temperature "
+        "warmup_teacher_temperature sharpening final_sharpening epsilon",
+    ),
+    "0 or more": (
+        lambda value: value >= 0,
+        "learning_rate weight_decay weight_decay_end warmup_epochs end_factor save_minutes queue_from_epoch "
+        "freeze_epochs warmup_teacher_epochs clip",
+    ),
+    "1 or more": (
+        lambda value: value >= 1,
+        "negatives pieces prototypes words codes targets contexts sinkhorn_iterations",
+    ),
+    "0 to 1": (lambda value: 0 <= value <= 1, "momentum center_momentum drop_path smoothing patch_drop"),
 }
-ABOVE_0 = (
-    "temperature", "teacher_temperature", "warmup_teacher_temperature", "sharpening", "final_sharpening", "epsilon"
-)  # fmt: skip
 
 
 def check_ranges(settings: Mapping[str, Any]) -> None:
     """Numbers that no run can have are an error before anything is loaded."""
-    for name in ("batch_size", "accumulate", "steps", "epochs", "image_size", "num_nodes"):
-        value = settings.get(name)
-        if value is not None and value <= 0:
-            raise InputError(f"{name} is {value}: give a number above 0")
-    for name in ("learning_rate", "weight_decay", "weight_decay_end", "warmup_epochs", "end_factor", "save_minutes"):
-        value = settings.get(name)
-        if value is not None and value < 0:
-            raise InputError(f"{name} is {value}: give 0 or more")
-    for name, (lowest, highest) in RANGES.items():
-        value = settings.get(name)
-        if isinstance(value, int | float) and not lowest <= value <= highest:
-            upper = "or more" if highest == math.inf else f"to {highest:g}"
-            raise InputError(f"{name} is {value}: give {lowest:g} {upper}")
-    for name in ABOVE_0:
-        value = settings.get(name)
-        if value is not None and value <= 0:
-            raise InputError(f"{name} is {value}: give more than 0")
+    for words, (holds, names) in LIMITS.items():
+        for name in names.split():
+            value = settings.get(name)
+            if value is not None and not holds(value):
+                raise InputError(f"{name} is {value}: give {words}")
     if settings["batch_size"] < 2:
         raise InputError("batch_size is 1: the statistics of a batch need at least 2 images")
     Regularizer.check(settings["regularize"])

@@ -24,28 +24,25 @@ OPTIMIZERS: dict[str, Callable[..., optim.Optimizer]] = {
     "adamw": optim.AdamW,
 }
 # Settings of a run that take the place of what the method publishes.
-ADJUSTABLE = (
-    "optimizer", "learning_rate", "bias_learning_rate", "weight_decay", "weight_decay_end", "batch_size", "epochs"
-)  # fmt: skip
+ADJUSTABLE = ("optimizer", "learning_rate", "weight_decay", "batch_size", "epochs")
+# The same where they have one: none is none.
+OPTIONAL = ("bias_learning_rate", "weight_decay_end")
 
 
 def optimization_for(published: Optimization, settings: SimpleNamespace) -> Optimization:
     """What is published, with what the settings of a run change.
 
-    Another optimiser than the published one takes none of its particulars along: it decays weights only, and biases
-    have no rate of their own. Another weight decay than the published one stays as it is unless its end is given.
+    Another optimiser than the published one takes none of its particulars along: it decays weights only.
     """
     chosen = {name: getattr(settings, name) for name in ADJUSTABLE if getattr(settings, name) is not None}
+    chosen |= {name: getattr(settings, name) for name in OPTIONAL}
     schedule = published.schedule
     if settings.end_factor is not None:
         schedule = dataclasses.replace(schedule, end_factor=settings.end_factor)
     if settings.warmup_epochs is not None:
         schedule = dataclasses.replace(schedule, warmup_epochs=settings.warmup_epochs)
-    is_other = chosen.get("optimizer", published.optimizer) != published.optimizer
-    if is_other:
-        chosen |= {"options": {}, "decays_1d": False, "bias_learning_rate": settings.bias_learning_rate}
-    if is_other or chosen.get("weight_decay", published.weight_decay) != published.weight_decay:
-        chosen["weight_decay_end"] = settings.weight_decay_end
+    if chosen.get("optimizer", published.optimizer) != published.optimizer:
+        chosen |= {"options": {}, "decays_1d": False}
     return dataclasses.replace(published, schedule=schedule, **chosen)
 
 

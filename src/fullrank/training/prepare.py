@@ -86,7 +86,7 @@ def prepare(settings: SimpleNamespace, console: Console) -> Prepared:
     pixels = check.pixels
     image_size = settings.image_size or default_image_size(check)
     recipe = view_recipe(settings, image_size)
-    if not text or len(recipe) > 1:
+    if not text or sum(view.count for view in recipe) > 1:
         methods.get(settings.method).check_views(recipe)
     if text:
         recipe = (dataclasses.replace(recipe[0], count=1),)  # the caption is the second view

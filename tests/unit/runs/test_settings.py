@@ -4,8 +4,10 @@ import re
 
 import pytest
 
+from fullrank import methods
 from fullrank.errors import InputError
 from fullrank.runs.settings import load_recipe, parse_yaml, recipe_names, recipe_settings, resolve
+from fullrank.training.optimizer import optimization_for
 
 
 def test_a_recipe_wins_over_what_the_default_one_says_of_the_method():
@@ -24,15 +26,43 @@ def test_another_backbone_goes_without_what_the_recipe_says_of_its_own():
     assert resolve({"data": "shapes", "backbone": "resnet18", "stem_stride": 1}).stem_stride == 1
 
 
+def optimization_of(method, **given):
+    return optimization_for(methods.get(method).published, resolve({"data": "photos/", "method": method, **given}))
+
+
+def test_a_bias_rate_is_of_its_optimiser():
+    assert methods.get("barlowtwins").published.bias_learning_rate == 0.0048
+    assert optimization_of("barlowtwins", learning_rate=0.1).bias_learning_rate == 0.0048
+    assert optimization_of("barlowtwins", optimizer="adamw", learning_rate=1e-4).bias_learning_rate is None
+    assert optimization_of("barlowtwins", optimizer="adamw", bias_learning_rate=0.5).bias_learning_rate == 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "end"),
+    [
+        ({}, 0.4),
+        ({"weight_decay": 0.04}, 0.4),
+        ({"weight_decay": 0.0}, None),
+        ({"weight_decay": 0.01, "weight_decay_end": 0.1}, 0.1),
+        ({"weight_decay_end": 0.2}, 0.2),
+        ({"optimizer": "sgd"}, None),
+        ({"optimizer": "sgd", "weight_decay_end": 0.1}, 0.1),
+    ],
+)
+def test_another_weight_decay_stays_as_it_is(given, end):
+    published = methods.get("dino").published
+    assert (published.optimizer, published.weight_decay, published.weight_decay_end) == ("adamw", 0.04, 0.4)
+    assert optimization_of("dino", **given).weight_decay_end == end
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         ({"method": "moco", "momentum": 2.0}, "momentum is 2.0: give 0 to 1"),
         ({"method": "simsiam", "momentum": -0.1}, "momentum is -0.1: give 0 to 1"),
         ({"method": "pirl", "negatives": 0}, "negatives is 0: give 1 or more"),
-        ({"method": "moco", "queue": -5}, "queue is -5: give 0 or more"),
-        ({"method": "msn", "patch_drop": 1.0}, "patch_drop is 1.0: give 0 to 0.99"),
-        ({"method": "dino", "temperature": 0.0}, "temperature is 0.0: give more than 0"),
+        ({"method": "msn", "patch_drop": 1.5}, "patch_drop is 1.5: give 0 to 1"),
+        ({"method": "dino", "temperature": 0.0}, "temperature is 0.0: give a number above 0"),
         ({"method": "dino", "weight_decay_end": -1.0}, "weight_decay_end is -1.0: give 0 or more"),
     ],
 )

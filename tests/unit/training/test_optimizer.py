@@ -75,31 +75,6 @@ def test_another_optimiser_takes_no_particulars_of_the_published_one():
     assert (other.options, other.decays_1d, other.weight_decay) == ({}, False, 0.05)
 
 
-def test_a_bias_rate_is_of_its_optimiser():
-    published = Optimization("lars", 0.2, 1e-6, 2048, 1, bias_learning_rate=0.0048)
-    assert optimization_for(published, settings(learning_rate=0.1)).bias_learning_rate == 0.0048
-    assert optimization_for(published, settings(optimizer="adamw", learning_rate=1e-4)).bias_learning_rate is None
-    given = optimization_for(published, settings(optimizer="adamw", bias_learning_rate=0.5))
-    assert given.bias_learning_rate == 0.5
-
-
-@pytest.mark.parametrize(
-    ("given", "end"),
-    [
-        ({}, 0.4),
-        ({"weight_decay": 0.04}, 0.4),
-        ({"weight_decay": 0.0}, None),
-        ({"weight_decay": 0.01, "weight_decay_end": 0.1}, 0.1),
-        ({"weight_decay_end": 0.2}, 0.2),
-        ({"optimizer": "sgd"}, None),
-        ({"optimizer": "sgd", "weight_decay_end": 0.1}, 0.1),
-    ],
-)
-def test_another_weight_decay_stays_as_it_is(given, end):
-    published = Optimization("adamw", 0.1, 0.04, 256, 1, weight_decay_end=0.4)
-    assert optimization_for(published, settings(**given)).weight_decay_end == end
-
-
 def test_weight_decay_may_begin_at_nothing():
     network = nn.Linear(2, 2)
     rising = Optimization("adamw", 0.1, 0.0, 256, 1, Schedule(0), weight_decay_end=0.4)
