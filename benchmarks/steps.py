@@ -6,8 +6,8 @@ The same backbone (a ResNet-18, a ViT-Tiny with patches of 4 px for masked model
 widths, views that are already made, plain SGD for all: what is compared is the method's own step, which is forward,
 backward, optimiser, momentum encoders, queues and masks. Each method is measured in a process of its own, where the
 libraries take turns in a new order every round; a figure is the median over the rounds, a ratio is formed inside each
-round. Time is the processor time of one thread where there is no GPU, wall clock after synchronising where there is
-one.
+round, to the faster peer that computes the method (`LESS_WORK` has what does not). Time is the processor time of one
+thread where there is no GPU, wall clock after synchronising where there is one.
 
 `fullrank` runs with images in the memory layout that the peers use. `as it trains` is fullrank with the layout that
 `fullrank train` chooses, channels last; the ratio of it to the faster peer is given apart.
@@ -32,7 +32,7 @@ from typing import Any
 
 import timm
 import torch
-from peer_methods import PEERS
+from peer_methods import LESS_WORK, PEERS
 from torch import Tensor, nn
 
 from fullrank import methods
@@ -172,7 +172,7 @@ def measure(name: str, rounds: int, device: torch.device) -> dict[str, Any]:
         "steps_per_second": {side: 1 / value for side, value in medians.items()},
         "trained_parameters": {side: step.parameters for side, step in sides.items()},  # type: ignore[attr-defined]
     }
-    peers = {peer: medians[peer] for peer in PEERS[name]}
+    peers = {peer: medians[peer] for peer in PEERS[name] if (name, peer) not in LESS_WORK}
     row["faster_peer"] = min(peers, key=peers.__getitem__)
     for side in {OURS, AS_TRAINED} & set(sides):
         pairs = zip(seconds[row["faster_peer"]], seconds[side], strict=True)
@@ -229,6 +229,10 @@ def as_markdown(rows: list[dict[str, Any]], record: dict[str, Any]) -> str:
             text.append(
                 f"{side}: median over {len(found)} methods {statistics.median(found):.2f}, lowest {min(found):.2f}.  "
             )
+    shown = [row["method"] for row in rows]
+    for (name, peer), reason in LESS_WORK.items():
+        if name in shown:
+            text.append(f"{name} of {peer} is not compared: {reason}.  ")
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     text += [
         "",

@@ -168,9 +168,10 @@ def sentence(row: dict[str, Any], name: str) -> str:
     """Why an embedding is not healthy, and what that costs."""
     seen = row["directions"][name]
     return (
-        f"- {row['method']}, {name}: {row['verdict'][name]}. {row['reason'][name]} The {seen['count']} directions with "
-        f"95 % of the variance tell the figure to {seen['knn']:.1f} % (kNN), all of {name} to {seen['knn_of_all']:.1f} "
-        f"%. Untrained: {seen['untrained_count']} directions, {seen['untrained_knn_of_all']:.1f} % from all."
+        f"- {row['method']}, {name}: {row['verdict'][name]}. {row['reason'][name]} What holds 95 % of the "
+        f"variance (directions: {seen['count']}) tells the figure to {seen['knn']:.1f} % (kNN), all of {name} to "
+        f"{seen['knn_of_all']:.1f} %. Untrained: {seen['untrained_count']} directions, "
+        f"{seen['untrained_knn_of_all']:.1f} % from all."
     )
 
 

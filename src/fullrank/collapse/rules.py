@@ -121,8 +121,8 @@ def _dimensional(seen: Evidence) -> Signs:
     if used <= min(limits.FEW_DIRECTIONS, limits.FEW_SHARE * seen.possible):
         yield (
             _copies_or("few", seen),
-            f"{used} of {seen.possible} possible directions hold 95 % of the variance of {shape(seen)}, the first "
-            f"alone {percent(float(seen.shares[0]))} {correlation}.",
+            f"95 % of the variance of {shape(seen)} lies in {used} of {seen.possible} possible directions, "
+            f"{percent(float(seen.shares[0]))} in the first alone {correlation}.",
         )
     dead, copied = int(seen.dead.sum()), int(seen.copied.sum())
     if dead + copied > (1 - limits.ALIVE_SHARE) * seen.width:

@@ -146,7 +146,7 @@ def test_a_steep_spectrum_without_a_floor_is_collapse() -> None:
     torch.manual_seed(0)
     verdict = diagnose(with_variances(800, torch.arange(1, 257).double() ** -4) @ rotation(256))
     assert verdict.verdict == DIMENSIONAL
-    assert verdict.reason.startswith("2 of 256 possible directions hold 95 % of the variance")
+    assert verdict.reason.startswith("95 % of the variance of Z (800 x 256) lies in 2 of 256 possible directions, ")
 
 
 def test_a_long_tail_does_not_hide_a_collapse_and_few_directions_are_not_yet_one() -> None:
