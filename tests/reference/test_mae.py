@@ -87,17 +87,19 @@ def test_network(number, precision, fixture_file, error_table, monkeypatch) -> N
     seen = {}
     method.network.register_forward_hook(lambda module, given, tokens: seen.update(latent=tokens))
     method.decoder.register_forward_hook(
-        lambda module, given, pixels: seen.update(places=given[1], kept=given[0].shape[1] - 1, predictions=pixels)
+        lambda module, given, pixels: seen.update(places=given[1], asked=given[2], predictions=pixels)
     )
     step = method(Batch([tensor(file, "in_images", precision)], torch.arange(len(noise))))
     step.loss.backward()
+    hidden, drawn = seen["asked"], seen["predictions"]  # the method has the hidden patches drawn, the fixture all
     found = {
         "out_loss": step.loss,
         "out_latent": seen["latent"],
-        "out_pred": seen["predictions"],
+        "out_pred": method.decoder(seen["latent"], seen["places"], None),
         "out_ids_restore": seen["places"],
-        "out_mask": seen["places"] >= seen["kept"],
+        "out_mask": torch.zeros_like(seen["places"]).scatter(1, hidden, 1),
     }
+    torch.testing.assert_close(drawn, take(found["out_pred"], hidden))
     torch.testing.assert_close(step.representations[0], seen["latent"][:, 0])
     parameters = dict(method.named_parameters())
     gradients = by_prefix(file, "grad_", own_name)

@@ -16,6 +16,7 @@ from fullrank.errors import InputError
 from fullrank.methods.method import Batch, Method, Optimization, Step, register
 from fullrank.networks import PixelDecoder, VisibleEncoder, patchify, standardise_patches
 from fullrank.networks.masked import draw_weights
+from fullrank.networks.vit import take
 from fullrank.schedules import Schedule
 from fullrank.views import mae_views
 from fullrank.views.masks import random_masks
@@ -84,10 +85,11 @@ class MAE(Method):
         images = batch.only_view
         noise = distributed.draw_rows(len(images), lambda n: torch.rand(n, self.patches)).to(images.device)
         keep, places = random_masks(noise, self.mask_ratio)
+        hidden = places.argsort(1)[:, keep.shape[1] :]
         tokens = self.network(images, keep)
-        targets = patchify(images, self.network.patch)
+        targets = take(patchify(images, self.network.patch), hidden)
         targets = standardise_patches(targets) if self.norm_pix else targets
-        terms = losses.mae(self.decoder(tokens, places), targets, places >= keep.shape[1])
+        terms = losses.mae(self.decoder(tokens, places, hidden), targets, torch.ones_like(hidden, dtype=torch.bool))
         representation = self.network.pool(tokens)
         return Step(terms.pop("loss"), terms, [representation], [representation])
 

@@ -6,6 +6,7 @@ The encoders are timm's transformers; an encoder's tokens are those after its fi
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -179,20 +180,48 @@ class NarrowTransformer(nn.Module):
         self.norm = LayerNorm(width)
         self.head = nn.Linear(width, outputs)
 
-    def fill(self, tokens: Float[Tensor, "n s w"]) -> Float[Tensor, "n s o"]:
-        """What the blocks make of tokens that are complete."""
-        return self.head(self.norm(self.blocks(tokens)))
+    def fill(
+        self, tokens: Float[Tensor, "n s w"], asked: Callable[[Tensor], Float[Tensor, "n q w"]]
+    ) -> Float[Tensor, "n q o"]:
+        """What the blocks make of tokens that are complete, of those that `asked` picks."""
+        *before, last = self.blocks
+        for block in before:
+            tokens = block(tokens)
+        return self.head(self.norm(last_block(last, tokens, asked)))
+
+
+def last_block(
+    block: Any, tokens: Float[Tensor, "n s w"], asked: Callable[[Tensor], Float[Tensor, "n q w"]]
+) -> Float[Tensor, "n q w"]:
+    """`asked(block(tokens))`, computed for those tokens alone: the others are only attended to.
+
+    Of timm's `Block` as it stands in `NarrowTransformer`, without drop path, layer scale and norms of queries and keys.
+    """
+    attention, width = block.attn, tokens.shape[2]
+    normed, weight, bias = block.norm1(tokens), attention.qkv.weight, attention.qkv.bias
+    queries = nn.functional.linear(asked(normed), weight[:width], bias[:width])
+    keys, values = nn.functional.linear(normed, weight[width:], bias[width:]).chunk(2, dim=2)
+    heads = (each.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for each in (queries, keys, values))
+    seen = nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
+    chosen = asked(tokens) + attention.proj(seen)
+    return chosen + block.mlp(block.norm2(chosen))
 
 
 class PixelDecoder(NarrowTransformer):
-    """MAE's decoder: tokens of the visible patches -> pixels of all."""
+    """MAE's decoder: tokens of the visible patches -> pixels of patches."""
 
-    def forward(self, tokens: Float[Tensor, "n s d"], places: Int[Tensor, "n t"]) -> Float[Tensor, "n t p"]:
-        """Class token and visible patches in; `places` says where each patch stands once the hidden ones follow."""
+    def forward(
+        self, tokens: Float[Tensor, "n s d"], places: Int[Tensor, "n t"], asked: Int[Tensor, "n q"] | None = None
+    ) -> Float[Tensor, "n q p"]:
+        """Class token and visible patches in, the patches `asked` for out, or all.
+
+        `places` says where each patch stands once the hidden ones follow the visible ones.
+        """
         tokens = self.embed(tokens)
         hidden = self.mask_token.expand(len(tokens), 1 + places.shape[1] - tokens.shape[1], -1)
         patches = take(torch.cat([tokens[:, 1:], hidden], 1), places)
-        return self.fill(torch.cat([tokens[:, :1], patches], 1) + self.positions)[:, 1:]
+        tokens = torch.cat([tokens[:, :1], patches], 1) + self.positions
+        return self.fill(tokens, lambda given: given[:, 1:] if asked is None else take(given, asked + 1))
 
 
 class BlockPredictor(NarrowTransformer):
@@ -207,7 +236,7 @@ class BlockPredictor(NarrowTransformer):
         contexts, targets = len(seen) // pictures, len(asked) // pictures
         context = context.repeat(targets, 1, 1)
         queries = repeat_sets(queries, pictures, contexts)
-        return self.fill(torch.cat([context, queries], 1))[:, seen.shape[1] :]
+        return self.fill(torch.cat([context, queries], 1), lambda given: given[:, seen.shape[1] :])
 
 
 def block_targets(

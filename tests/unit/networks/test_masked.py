@@ -107,6 +107,24 @@ def test_the_decoder_puts_patches_back_in_their_places():
     assert not torch.allclose(decoder(other, places), decoder(tokens, places))
 
 
+@pytest.mark.parametrize("depth", [1, 3])
+def test_what_is_not_asked_for_is_attended_to_all_the_same(depth):
+    decoder = PixelDecoder(encoder(), width=8, depth=depth, heads=2, outputs=48).double()
+    tokens, places = torch.randn(3, 5, 16, dtype=torch.float64, requires_grad=True), torch.rand(3, 16).argsort(1)
+    asked = torch.rand(3, 16).argsort(1)[:, :7]
+    inside = torch.cat([decoder.embed(tokens), decoder.mask_token.expand(3, 12, -1)], 1)
+    inside = torch.cat([inside[:, :1], take(inside[:, 1:], places)], 1) + decoder.positions
+    whole = decoder.head(decoder.norm(decoder.blocks(inside)))[:, 1:]
+    parameters = [value for value in decoder.parameters() if value.requires_grad]
+    weight = torch.randn(3, 7, 48, dtype=torch.float64)
+    found, wanted = decoder(tokens, places, asked), take(whole, asked)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(decoder(tokens, places), whole)
+    gradients = [torch.autograd.grad((each * weight).sum(), [tokens, *parameters]) for each in (found, wanted)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_targets_of_a_predictor_do_not_see_each_other():
     predictor = BlockPredictor(encoder(class_token=False), width=8, depth=2, heads=2, outputs=16)
     seen = torch.rand(2, 3, 16).argsort(2)[:, :, :6]  # two contexts
