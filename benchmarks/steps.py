@@ -169,6 +169,7 @@ def measure(name: str, rounds: int, device: torch.device) -> dict[str, Any]:
         "backbone": backbone_name(name),
         "batch": BATCH[backbone_name(name)],
         "rounds": rounds,
+        "date": datetime.date.today().isoformat(),
         "steps_per_second": {side: 1 / value for side, value in medians.items()},
         "trained_parameters": {side: step.parameters for side, step in sides.items()},  # type: ignore[attr-defined]
     }
@@ -200,6 +201,12 @@ def in_own_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
     if done.returncode:
         return {"method": name, "error": (done.stderr.strip() or "no message").splitlines()[-1]}
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def each_and_all(key: str, rows: list[dict[str, Any]]) -> str:
+    """The lowest and the highest of what the rows have, or the one of all."""
+    found = sorted({row[key] for row in rows if key in row})
+    return " to ".join(str(each) for each in dict.fromkeys([found[0], found[-1]])) if found else "?"
 
 
 def as_markdown(rows: list[dict[str, Any]], record: dict[str, Any]) -> str:
@@ -237,8 +244,8 @@ def as_markdown(rows: list[dict[str, Any]], record: dict[str, Any]) -> str:
     text += [
         "",
         f"Steps a second by processor time of one thread, views of {SIZE} px already made, plain SGD; ratios are "
-        f"medians (quartiles) over {record['rounds']} rounds. {record['date']}, {record['hardware']['device']}, "
-        f"{versions}.",
+        f"medians (quartiles) over {each_and_all('rounds', rows)} rounds. {each_and_all('date', rows)}, "
+        f"{record['hardware']['device']}, {versions}.",
     ]
     return "\n".join(text) + "\n"
 
@@ -256,8 +263,6 @@ def main() -> None:
         print(json.dumps(measure(options.child, options.rounds, device)))
         return
     record: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "rounds": options.rounds,
         "hardware": hardware(device),
         "versions": {
             each: importlib.metadata.version(each) for each in ("torch", "timm", "lightly", "stable-pretraining")

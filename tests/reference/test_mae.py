@@ -27,11 +27,11 @@ def test_patches(precision, fixture_file, error_table) -> None:
 def test_random_masks(number, precision, fixture_file, error_table) -> None:
     name = f"mae_random_masking_{number}"
     file = fixture_file(name)
-    keep, places = random_masks(tensor(file, "in_noise", precision), file["params"]["r"])
+    keep, hidden, places = random_masks(tensor(file, "in_noise", precision), file["params"]["r"])
     assert keep.shape[1] == file["params"]["len_keep"]
     found = {
         "out_x_masked": take(tensor(file, "in_x", precision), keep),
-        "out_mask": places >= keep.shape[1],
+        "out_mask": torch.zeros_like(places).scatter(1, hidden, 1),
         "out_ids_restore": places,
     }
     assert found.keys() == {key for key in file if key.startswith("out_")}

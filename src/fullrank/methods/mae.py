@@ -84,8 +84,7 @@ class MAE(Method):
         """Hide, encode, decode, compare where it was hidden."""
         images = batch.only_view
         noise = distributed.draw_rows(len(images), lambda n: torch.rand(n, self.patches)).to(images.device)
-        keep, places = random_masks(noise, self.mask_ratio)
-        hidden = places.argsort(1)[:, keep.shape[1] :]
+        keep, hidden, places = random_masks(noise, self.mask_ratio)
         tokens = self.network(images, keep)
         targets = take(patchify(images, self.network.patch), hidden)
         targets = standardise_patches(targets) if self.norm_pix else targets

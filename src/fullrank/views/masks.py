@@ -45,14 +45,17 @@ class Draws:
         return int(bound * next(self._numbers))
 
 
-def random_masks(noise: Float[Tensor, "n t"], ratio: float) -> tuple[Int[Tensor, "n k"], Int[Tensor, "n t"]]:
-    """Patches kept by MAE, in the order of their noise, and the place of every patch once the hidden ones follow them.
+def random_masks(
+    noise: Float[Tensor, "n t"], ratio: float
+) -> tuple[Int[Tensor, "n k"], Int[Tensor, "n h"], Int[Tensor, "n t"]]:
+    """Patches that MAE keeps and hides, in the order of their noise, and the place of every patch among both.
 
     int(t (1 - ratio)) patches are kept, in floating point as in the authors' code: 1 of 20 at ratio 0.9. Patch i is
     hidden where its place is k or more. Code: facebookresearch/mae, models_mae.py `random_masking`.
     """
     order = noise.argsort(1)
-    return order[:, : int(noise.shape[1] * (1 - ratio))], order.argsort(1)
+    kept = int(noise.shape[1] * (1 - ratio))
+    return order[:, :kept], order[:, kept:], order.argsort(1)
 
 
 def grow_region(

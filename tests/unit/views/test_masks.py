@@ -42,10 +42,10 @@ def test_draws_of_a_generator_leave_the_default_one_alone():
 @pytest.mark.parametrize(("patches", "ratio", "kept"), [(20, 0.9, 1), (100, 0.9, 9), (196, 0.75, 49), (9, 0.4, 5)])
 def test_kept_patches_are_counted_in_floating_point(patches, ratio, kept):
     noise = torch.rand(3, patches, generator=torch.Generator().manual_seed(0))
-    keep, places = random_masks(noise, ratio)
+    keep, hidden, places = random_masks(noise, ratio)
     assert keep.shape == (3, kept)
     assert (noise.gather(1, keep).diff(dim=1) > 0).all(), "in the order of their noise"
-    torch.testing.assert_close(places.gather(1, keep), torch.arange(kept).expand(3, -1))
+    torch.testing.assert_close(places.gather(1, torch.cat([keep, hidden], 1)), torch.arange(patches).expand(3, -1))
 
 
 def test_a_region_is_never_larger_than_its_goal():
