@@ -66,7 +66,7 @@ def main(folders: list[str], out: str) -> None:
     source = f"{summary['data']}, {summary['method']} on {summary['backbone']}, {summary['steps']} steps, "
     source += f"{count}, {summary['date']}"
     curves = averaged([curves_of(run) for run in runs])
-    content = {"source": source, "method": summary["method"], "curves": curves}
+    content = {"source": source, "method": summary["method"], "steps": summary["steps"], "curves": curves}
     Path(out).write_text(json.dumps(content) + "\n")
 
 

@@ -147,6 +147,18 @@ def read_config(arguments: list[str]) -> dict[str, Any]:
     return parse_yaml(Path(path).read_text(encoding="utf-8"), path)
 
 
+def of_another_method(name: str, parser: jsonargparse.ArgumentParser) -> InputError | None:
+    """The error for an option that belongs to other methods than the one that is trained; None where it does not."""
+    if not parser.prog.endswith("train"):
+        return None
+    from fullrank import methods
+    from fullrank.runs.settings import method_options
+
+    owners = [each for each in methods.names() if name in method_options(each)]
+    few = f"{', '.join(owners[:4])}{' and others' if len(owners) > 4 else ''}"
+    return InputError(f"option '{name}' is one of {few}: choose another --method, or leave it out") if owners else None
+
+
 def explain(error: ArgumentError, parser: jsonargparse.ArgumentParser) -> InputError:
     """One line for what jsonargparse says in many."""
     text = str(error)
@@ -156,7 +168,8 @@ def explain(error: ArgumentError, parser: jsonargparse.ArgumentParser) -> InputE
         known = [
             option[2:] for action in parser._actions for option in action.option_strings if option.startswith("--")
         ]
-        return unknown("option", wrong.group(1).lstrip("-").partition("=")[0], known)
+        name = wrong.group(1).lstrip("-").partition("=")[0]
+        return of_another_method(name, parser) or unknown("option", name, known)
     key, given = re.search(r'key "(\w+)"', text), re.search(r"Given value: (.*)", text)
     expected = re.findall(r"Expected an? ([^\n]+)", text)
     if key and given:

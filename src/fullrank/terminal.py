@@ -72,6 +72,9 @@ def show_run(run: Any) -> None:
         console.print(table)
     for name, verdict in summary.get("verdict", {}).items():
         print_verdict(console, name, verdict)
+    warnings = summary.get("warnings") or []
+    if warnings:
+        console.print(f"{len(warnings)} warned of in training, the last at step {warnings[-1]['step']}", markup=False)
     for what, name in (("report ", REPORT), ("weights", BACKBONE)):
         if (run.folder / name).exists():
             console.print(f"{what}  {run.folder / name}")

@@ -41,6 +41,8 @@ def refused(command, *arguments, words):
         (["--method", "vicrge"], "did you mean 'vicreg'"),
         (["--backbone", "resnet81"], "did you mean 'resnet"),
         (["--bach_size", "3"], "did you mean 'batch_size'?"),
+        (["--method", "simsiam", "--expander", "5"], "option 'expander' is one of vicreg: choose another --method"),
+        (["--method", "vicreg", "--queue", "5"], "option 'queue' is one of infomin, moco, mocov2, nnclr and others"),
         (["--batch-size", "many"], "expected int"),
         (["--batch_size", "1"], "at least 2"),
         (["--batch_size", "100000"], "larger than the set"),

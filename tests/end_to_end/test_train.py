@@ -44,6 +44,7 @@ def test_a_run_holds_its_parts(trained):
     assert {"trained", "untrained", "raw_pixels", "chance"} <= summary["knn"].keys()
     assert summary["verdict"].keys() == {"Y", "Z"}
     assert summary["steps"] == 12
+    assert summary["epochs"] == 3  # four steps of 64 pictures go through 256
     assert "kNN accuracy" in done.stdout
     assert str(folder.name) in done.stdout
     for name in ("Y", "Z"):
@@ -128,6 +129,12 @@ def test_timm_opens_the_backbone(trained):
         key.removeprefix("method.network.branch.backbone."): value for key, value in weights(folder).items()
     }
     assert torch.equal(model.state_dict()["layer4.0.conv2.weight"], trained_weights["layer4.0.conv2.weight"])
+    with safetensors.safe_open(folder / "backbone.safetensors", "pt") as file:
+        record = json.loads(file.metadata()["fullrank"])
+    images = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        is_same = torch.allclose(model.eval()(images), fullrank.load_run(folder).backbone(images), atol=1e-4)
+    assert record["as_trained"] is is_same is True
 
 
 def test_timm_opens_a_backbone_that_was_built_otherwise(command):
@@ -142,6 +149,7 @@ def test_timm_opens_a_backbone_that_was_built_otherwise(command):
     with safetensors.safe_open(path, "pt") as file:
         record = json.loads(file.metadata()["fullrank"])
     assert options.items() <= record["creation"].items()
+    assert record["as_trained"] is True
     model = timm.create_model(record["architecture"], **record["creation"], checkpoint_path=path).eval()
     images = torch.randn(4, 3, 32, 32)
     with torch.no_grad():

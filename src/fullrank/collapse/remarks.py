@@ -56,7 +56,7 @@ def _scale(seen: Evidence) -> Iterator[str]:
     if seen.target_std is None and not unit and 0 < std < limits.SMALL_STD:
         yield (
             f"the mean standard deviation of {shape(seen)} is {std:.2g}. Every verdict but this one ignores the scale: "
-            "if the loss fixes it (VICReg asks for 1), this is complete collapse; say so with target_std=1."
+            "if the loss fixes it (VICReg asks 1 of Z), this is complete collapse: say so with --target_std 1."
         )
     if seen.count <= seen.width:
         yield (

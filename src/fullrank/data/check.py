@@ -118,7 +118,7 @@ def check_source(
     if batch_size is not None and check.count is not None and batch_size > check.count:
         check.problems.append(
             f"the batch of {batch_size:,} is larger than the set of {check.count:,} pictures;"
-            f" use --batch-size {check.count} or less"
+            f" use --batch_size {check.count} or less"
         )
     _judge(check)
     return check

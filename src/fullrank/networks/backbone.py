@@ -143,14 +143,30 @@ def timm_state(
 
     A 3 x 3 first convolution is written as the 7 x 7 one with a border of zeros, which computes the same.
     """
-    with torch.device("meta"):
-        arguments = creation_arguments(name, channels, image_size) | dict(options or {})
-        expected = timm.create_model(name, **arguments).state_dict()
+    expected = _published(name, channels, image_size, options).state_dict()
     state = {}
     for key, value in model.state_dict().items():
         border = (expected[key].shape[-1] - value.shape[-1]) // 2 if key in expected and value.ndim == 4 else 0
         state[key] = (nn.functional.pad(value, [border] * 4) if border > 0 else value).contiguous()
     return state
+
+
+def has_published_stem(
+    model: nn.Module, name: str, channels: int, image_size: int, options: Mapping[str, Any] | None = None
+) -> bool:
+    """Whether the network that timm builds computes the same: its stem was not lowered for small images."""
+    published = _published(name, channels, image_size, options)
+    ours, theirs = first_convolution(model), first_convolution(published)
+    if ours is None or theirs is None:
+        return True
+    same = (ours.stride, ours.kernel_size) == (theirs.stride, theirs.kernel_size)
+    return same and has_pool(model) == has_pool(published)
+
+
+def _published(name: str, channels: int, image_size: int, options: Mapping[str, Any] | None) -> nn.Module:
+    """The network that timm builds, without its weights."""
+    with torch.device("meta"):
+        return timm.create_model(name, **creation_arguments(name, channels, image_size) | dict(options or {}))
 
 
 def load_timm_state(model: nn.Module, state: dict[str, Tensor]) -> None:

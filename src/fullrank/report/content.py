@@ -96,6 +96,7 @@ class Reference:
     """Curves of a healthy run of the same recipe: per metric (K, 2) rows of (share of training done, value)."""
 
     source: str
+    steps: int
     curves: Mapping[str, np.ndarray]
 
 
@@ -114,7 +115,7 @@ class ReportData:
     map: Map | None = None
     classes: Sequence[str] = ()
     configuration: str = ""
-    # With which timm builds the backbone again; None where it is more than one model of timm's.
+    # With which timm builds the backbone again; None where what timm builds is not the network that was trained.
     creation: Mapping[str, Any] | None = field(default_factory=dict)
 
     @classmethod
@@ -169,7 +170,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def creation_arguments(weights: Path) -> dict[str, Any] | None:
-    """What the weights file says about how timm builds its network: {} without the file, None where it cannot."""
+    """With which arguments timm builds the network of a weights file: {} without the file, None where it is another.
+
+    timm's is another where the trained one has a stem for small images, or is made of two.
+    """
     if not weights.exists():
         return {}
     try:
@@ -177,7 +181,8 @@ def creation_arguments(weights: Path) -> dict[str, Any] | None:
             record = (file.metadata() or {}).get("fullrank", "{}")
     except SafetensorError as error:
         raise InputError(f"'{weights}' is no safetensors file ({error}): run the training again") from error
-    return json.loads(record).get("creation", {})
+    said = json.loads(record)
+    return said.get("creation", {}) if said.get("as_trained", True) else None
 
 
 def read_metrics(path: Path) -> dict[str, np.ndarray]:
@@ -230,11 +235,17 @@ def branch(name: str, verdict: Mapping[str, Any], arrays: Arrays) -> Branch:
         remedy=str(verdict.get("remedy") or ""),
         remarks=[str(remark) for remark in verdict.get("remarks") or []],
         measures={str(key): number(value) for key, value in measures.items() if not isinstance(value, str)},
-        spectrum=optional(arrays, f"{name}_spectrum", 1),
-        untrained_spectrum=optional(arrays, f"untrained_{name}_spectrum", 1),
+        spectrum=spectrum(arrays, f"{name}_spectrum", measures),
+        untrained_spectrum=spectrum(arrays, f"untrained_{name}_spectrum", measures),
         deviations=optional(arrays, f"{name}_std", 1),
         correlation=None if correlation is None else correlation[:MOST_DIMENSIONS, :MOST_DIMENSIONS].astype(np.float64),
     )
+
+
+def spectrum(arrays: Arrays, name: str, measures: Mapping[str, Any]) -> np.ndarray | None:
+    """Singular values without those that cannot be: the mean that was taken out leaves one of nothing but rounding."""
+    values, possible = optional(arrays, name, 1), number(measures.get("possible_rank"))
+    return values if values is None or not np.isfinite(possible) else values[: int(possible)]
 
 
 def optional(arrays: Arrays, name: str, dimensions: int) -> np.ndarray | None:
@@ -300,7 +311,7 @@ def reference(content: Mapping[str, Any]) -> Reference | None:
         for name, points in (content.get("curves") or {}).items()
         if points
     }
-    return Reference(str(content.get("source") or ""), curves) if curves else None
+    return Reference(str(content.get("source") or ""), int(content.get("steps") or 0), curves) if curves else None
 
 
 def loss_terms(metrics: Mapping[str, np.ndarray]) -> list[str]:

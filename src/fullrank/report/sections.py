@@ -23,8 +23,10 @@ GAIN = (
     ("trained", "Trained"),
     ("untrained", "Untrained network"),
     ("raw_pixels", "Raw pixels"),
-    ("chance", "Chance"),
+    ("chance", "Largest class"),
 )
+
+SHORT = 0.5  # of a healthy run's steps: below, its curves say nothing of what this run should have reached
 
 Picture = dict[str, Any]
 MeasureRow = tuple[str, list[str], str]  # name, one value a branch, meaning
@@ -109,8 +111,11 @@ def branch_of(column: str) -> str:
 
 
 def reference_curve(data: ReportData, column: str) -> Curve | None:
-    """The healthy run's curve of that metric, stretched over the steps of this one."""
-    if data.reference is None or column not in data.reference.curves or not data.summary.get("steps"):
+    """The healthy run's curve of that metric, stretched over the steps of this one; none where this one is short."""
+    steps = data.summary.get("steps")
+    if data.reference is None or column not in data.reference.curves or not steps:
+        return None
+    if steps < SHORT * data.reference.steps:
         return None
     share, value = data.reference.curves[column].T
     return Curve("healthy run", f"reference {branch_of(column) or 'plain'}", share * data.summary["steps"], value)
@@ -357,14 +362,23 @@ def usage(data: ReportData) -> str:
     backbone = data.summary.get("backbone")
     if not backbone or data.summary.get("finished") is False:
         return ""
-    use = "# (n, C, H, W) -> (n, width)\nrepresentations = backbone(images)"
+    use = (
+        'mean, std = (torch.tensor(pixels[name]).view(-1, 1, 1) for name in ("mean", "std"))\n'
+        "# images (n, C, H, W) with values in [0, 1] -> (n, width)\n"
+        "representations = backbone((images - mean) / std)"
+    )
     if data.creation is None:
         return (
-            f"import fullrank\n\n# the folder of this run\nbackbone = fullrank.load_run({data.name!r}).backbone\n{use}"
+            f"import fullrank\nimport torch\n\nrun = fullrank.load_run({data.name!r})  # the folder of this run\n"
+            f'backbone, pixels = run.backbone, run.input["pixels"]\n{use}'
         )
     arguments = {"num_classes": 0, **data.creation}
     lines = "".join(f"    {name}={value!r},\n" for name, value in arguments.items())
+    taken = (data.summary.get("input") or {}).get("pixels") or {}
+    pixels = {name: [round(value, 4) for value in taken[name]] for name in ("mean", "std") if name in taken}
+    if len(pixels) < 2:
+        use = "# (n, C, H, W) -> (n, width)\nrepresentations = backbone(images)"
     return (
-        f"import timm\n\nbackbone = timm.create_model(\n    {str(backbone)!r},\n{lines}"
-        f'    checkpoint_path="backbone.safetensors",\n).eval()\n{use}'
+        f"import timm\nimport torch\n\nbackbone = timm.create_model(\n    {str(backbone)!r},\n{lines}"
+        f'    checkpoint_path="backbone.safetensors",\n).eval()\n' + (f"pixels = {pixels}\n" if pixels else "") + use
     )

@@ -75,6 +75,7 @@ PROPER = {
     "n_test": "Tested on",
 }
 MISSING = "–"
+FREE = (("raw_pixels", "the raw pixels"), ("chance", "naming the largest class every time"))  # what costs no training
 
 
 def plain(value: float) -> str:
@@ -167,9 +168,12 @@ def knn_sentence(knn: Mapping[str, Any]) -> str:
     trained, untrained = knn.get("trained"), knn.get("untrained")
     if trained is None or untrained is None:
         return ""
-    gain = trained - untrained
+    gain, pictures = trained - untrained, knn.get("queries")
     direction = "above" if gain >= 0 else "below"
+    counted_on = f" on {counted(pictures, 'pictures')}" if pictures else ""
+    better = [f"{words} ({percent(knn[key])})" for key, words in FREE if trained <= (knn.get(key) or -math.inf)]
     return (
-        f"Reading the label from the nearest neighbours is right {percent(trained)} of the time, "
+        f"Reading the label from the nearest neighbours is right {percent(trained)} of the time{counted_on}, "
         f"{abs(gain):.1f} points {direction} the same network before training."
+        + (f" That is no better than {' and '.join(better)}: train for longer." if better else "")
     )

@@ -21,7 +21,7 @@ from fullrank.errors import InputError
 from fullrank.evaluation.features import CHUNK
 from fullrank.files import plain, unwritable, write_atomically, write_text
 from fullrank.methods import Method
-from fullrank.networks.backbone import creation_arguments, load_timm_state, timm_state
+from fullrank.networks.backbone import creation_arguments, has_published_stem, load_timm_state, timm_state
 from fullrank.runs.build import backbone_options, build_method, facts_of
 from fullrank.runs.settings import method_options
 
@@ -114,7 +114,8 @@ class Run:
     def write_backbone(self, backbone: nn.Module) -> None:
         """Write the weights so that `timm.create_model(name, num_classes=0, checkpoint_path=...)` opens them.
 
-        Where the backbone is made of two, which see a part of the channels each, only `Run.backbone` does.
+        Where the backbone is made of two, which see a part of the channels each, only `Run.backbone` does. Where its
+        stem was lowered for small images, timm's network gives other features, which the file's record says.
         """
         name, size, channels = self.settings.backbone, self.input["image_size"], self.input["channels"]
         options = backbone_options(self.settings, name)
@@ -123,6 +124,7 @@ class Run:
         record = {
             "architecture": name,
             "creation": creation_arguments(name, channels, size) | options if is_timms else None,
+            "as_trained": is_timms and has_published_stem(backbone, name, channels, size, options),
             "input": self.input,
         }
         content = safetensors.torch.save(state, metadata={"fullrank": json.dumps(record)})

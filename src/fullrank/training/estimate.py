@@ -13,6 +13,7 @@ from fullrank.data.check import SourceCheck, check_source
 from fullrank.methods import Batch, DataFacts
 from fullrank.runs.build import build_method
 from fullrank.runs.settings import resolve
+from fullrank.terminal import log_console
 from fullrank.training.prepare import default_image_size
 from fullrank.training.speed import choose_speed, keep_freed_memory
 
@@ -34,6 +35,7 @@ def check_with_estimate(
     check = check_source(open_source(data, split, include), batch_size=settings.batch_size)
     if check.problems or check.pixels is None or check.count is None:
         return check
+    log_console().print("timing a few steps ...", markup=False)
     speed = images_per_second(settings, DataFacts(check.count, 0, default_image_size(check), check.pixels.channels))
     steps = int(settings.epochs * (check.count // settings.batch_size))
     return dataclasses.replace(check, steps=steps, seconds=steps * settings.batch_size / speed)

@@ -54,7 +54,7 @@ def finish(
         "backbone": settings.backbone,
         "data": prepared.source.name,
         "images": prepared.usable,
-        "epochs": settings.epochs,
+        "epochs": round(steps * settings.accumulate / adapter.plan.batches_per_epoch, 2),
         "steps": steps,
         "seconds": round(seconds, 1),
         "images_per_second": float(np.median([row["images_per_second"] for row in rows])),

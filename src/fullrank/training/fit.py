@@ -88,7 +88,7 @@ def train_run(given: Mapping[str, Any]) -> Run:
 def default_folder(settings: SimpleNamespace) -> str:
     """runs/<data>-<method>."""
     data = settings.data if isinstance(settings.data, str | Path) else "array"
-    stem = Path(str(data).split("[")[0]).name.split(".")[0].replace(":", "-").replace("=", "")
+    stem = Path(str(data).split("[")[0]).name.split(".")[0].replace(":", "-").replace(",", "-").replace("=", "")
     return f"runs/{stem or 'data'}-{settings.method}"
 
 

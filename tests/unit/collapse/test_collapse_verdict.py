@@ -194,7 +194,7 @@ def test_sparse_units_that_share_one_active_vector_are_no_duplicates() -> None:
         (duplicated(0.07), "7 of 100 dimensions of Z are duplicates"),
         (lambda n, d: gaussian(n, 70) @ gaussian(70, d), "30 of 100 possible directions of Z are empty"),
         (lambda n, d: gaussian(n, d) + 20, "mean of Z is 20 times as long as the spread"),
-        (lambda n, d: 0.01 * gaussian(n, d), "say so with target_std=1"),
+        (lambda n, d: 0.01 * gaussian(n, d), "say so with --target_std 1"),
         (lambda n, d: gaussian(90, d), "90 vectors show at most 89 of the 100 directions"),
         (lambda n, d: with_variances(n, torch.tensor([200.0] + 99 * [1.0]).double()), "one direction alone holds 6"),
         (lambda n, d: torch.cat([gaussian(n, d), 100 * gaussian(3, d)]), "the farthest hundredth of the vectors of Z"),

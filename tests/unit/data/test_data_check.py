@@ -99,7 +99,7 @@ def test_a_batch_larger_than_the_set():
     source = Arrays(np.stack([noise(i) for i in range(20)]))
     assert check_source(source, batch_size=20).ok
     (problem,) = check_source(source, batch_size=21).problems
-    assert problem == "the batch of 21 is larger than the set of 20 pictures; use --batch-size 20 or less"
+    assert problem == "the batch of 21 is larger than the set of 20 pictures; use --batch_size 20 or less"
 
 
 def test_sixteen_bit_pictures_without_contrast_are_named():

@@ -10,6 +10,7 @@ from fullrank.networks.backbone import (
     create_backbone,
     creation_arguments,
     fit_stem,
+    has_published_stem,
     last_reduction,
     load_timm_state,
     timm_state,
@@ -77,6 +78,23 @@ def test_timm_opens_the_weights(tmp_path, name, channels, size, layout):
             opened = timm.create_model(name, checkpoint_path=path, **creation_arguments(name, channels, size))
             opened.conv1.stride, opened.maxpool = (1, 1), torch.nn.Identity()
         torch.testing.assert_close(opened.eval()(images), model.eval()(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "stride"),
+    [(name, stride) for name in ("resnet18", "test_resnet", "resnet10t") for stride in (1, 2, 4)]
+    + [("test_vit", None), ("test_convnext", None)],
+)
+def test_it_is_known_whether_timm_builds_the_same_network(name, stride, tmp_path):
+    torch.manual_seed(0)
+    model, _ = create_backbone(name, image_size=64, stem_stride=stride)
+    path = tmp_path / "backbone.safetensors"
+    safetensors.torch.save_file(timm_state(model, name, 3, 64), path)
+    opened = timm.create_model(name, checkpoint_path=path, **creation_arguments(name, 3, 64))
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        ours, theirs = model.eval()(images), opened.eval()(images)
+    assert has_published_stem(model, name, 3, 64) == torch.allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
 def test_weights_come_back(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -8,7 +9,7 @@ from fullrank.errors import InputError
 from fullrank.report import ReportData
 from fullrank.report.content import MOST_MAP_POINTS, loss_terms, read_metrics
 from fullrank.report.page import render
-from fullrank.report.sections import usage
+from fullrank.report.sections import reference_curve, usage
 from tests.unit.report.run_folders import make_minimal, make_multichannel, make_run, make_single_step
 
 
@@ -130,17 +131,38 @@ def test_map_whose_labels_do_not_fit_is_refused(tmp_path):
         ReportData.from_folder(tmp_path)
 
 
+def test_the_spectrum_ends_where_the_mean_was_taken_out(tmp_path):
+    result = {"name": "a.npy", "verdict": "healthy", "measures": {"possible_rank": 2}}
+    data = ReportData.from_diagnosis(result, {"spectrum": np.array([3.0, 2.0, 1e-9])})
+    np.testing.assert_array_equal(data.branches[0].spectrum, [3.0, 2.0])
+
+
+@pytest.mark.parametrize(("steps", "drawn"), [(312, True), (200, True), (155, False)])
+def test_a_healthy_run_is_drawn_behind_one_of_its_length(steps, drawn, tmp_path):
+    folder = make_run(tmp_path)
+    (folder / "reference.json").write_text(
+        json.dumps(json.loads((folder / "reference.json").read_text()) | {"steps": 312})
+    )
+    data = ReportData.from_folder(folder)
+    shorter = dataclasses.replace(data, summary={**data.summary, "steps": steps})
+    assert (reference_curve(shorter, "loss") is not None) == drawn
+
+
 def test_weights_say_how_timm_builds_them(tmp_path):
     assert ReportData.from_folder(make_multichannel(tmp_path)).creation == {"num_classes": 0, "in_chans": 13}
 
 
-def test_backbones_of_two_networks_are_opened_by_the_library(tmp_path):
+@pytest.mark.parametrize(
+    "record", [{"creation": None}, {"creation": None, "as_trained": False}, {"creation": {}, "as_trained": False}]
+)
+def test_backbones_that_timm_builds_otherwise_are_opened_by_the_library(record, tmp_path):
     folder = make_run(tmp_path)
-    record = {"architecture": "test_resnet", "creation": None}
+    record = {"architecture": "test_resnet", **record}
     save_file({}, folder / "backbone.safetensors", metadata={"fullrank": json.dumps(record)})
     data = ReportData.from_folder(folder)
     assert data.creation is None
-    assert "load_run('shapes-healthy').backbone" in usage(data)
+    assert "load_run('shapes-healthy')" in usage(data)
+    assert "(images - mean) / std" in usage(data)
     page = render(data)
     assert "create_model" not in page
     assert "timm opens" not in page

@@ -90,5 +90,12 @@ def test_an_array_from_anywhere_has_a_name():
 def test_gain_in_words():
     assert "72.7% of the time, 32.5 points above" in wording.knn_sentence({"trained": 72.7, "untrained": 40.2})
     assert "23.1 points below" in wording.knn_sentence({"trained": 17.1, "untrained": 40.2})
+    much = {"trained": 17.1, "untrained": 40.2, "raw_pixels": 17.0, "chance": 9.0}
+    assert "no better" not in wording.knn_sentence(much)
+    free = {"trained": 45.8, "untrained": 37.5, "raw_pixels": 75.0, "chance": 45.8, "queries": 24}
+    assert wording.knn_sentence(free).endswith(
+        "45.8% of the time on 24 pictures, 8.3 points above the same network before training. That is no better than "
+        "the raw pixels (75.0%) and naming the largest class every time (45.8%): train for longer."
+    )
     assert wording.knn_sentence({"trained": 17.1}) == ""
     assert wording.knn_sentence({}) == ""
