@@ -61,7 +61,7 @@ def show_run(run: Any) -> None:
     summary, console = run.summary, Console(highlight=False, soft_wrap=True)
     knn = summary.get("knn")
     if knn:
-        table = Table("kNN accuracy on the labels", "%", box=None)
+        table = Table(f"kNN accuracy on the labels of {knn['queries']:,} pictures", "%", box=None)
         for key, words in (
             ("trained", "trained representation"),
             ("untrained", "untrained backbone"),
@@ -74,7 +74,7 @@ def show_run(run: Any) -> None:
         print_verdict(console, name, verdict)
     warnings = summary.get("warnings") or []
     if warnings:
-        console.print(f"{len(warnings)} warned of in training, the last at step {warnings[-1]['step']}", markup=False)
+        console.print(f"warned of in training ({len(warnings)}): {warnings[-1]['message']}", markup=False)
     for what, name in (("report ", REPORT), ("weights", BACKBONE)):
         if (run.folder / name).exists():
             console.print(f"{what}  {run.folder / name}")

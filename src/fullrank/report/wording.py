@@ -114,9 +114,10 @@ def duration(seconds: float) -> str:
 
 
 def counted(count: float, things: str) -> str:
-    """(1, 'steps') -> '1 step'."""
+    """(1, 'steps') -> '1 step', (2.5, 'epochs') -> '2.5 epochs'."""
     one = things.removesuffix("es") if things.endswith("sses") else things.removesuffix("s")
-    return f"{count:,} {one if count == 1 else things}"
+    number = f"{int(count):,}" if count == int(count) else plain(count)
+    return f"{number} {one if count == 1 else things}"
 
 
 def title(name: str) -> str:

@@ -37,6 +37,9 @@ def test_counts():
     assert wording.counted(1, "steps") == "1 step"
     assert wording.counted(6240, "steps") == "6,240 steps"
     assert wording.counted(1, "classes") == "1 class"
+    assert wording.counted(6.0, "epochs") == "6 epochs"
+    assert wording.counted(2.5, "epochs") == "2.5 epochs"
+    assert wording.counted(1_234_567, "steps") == "1,234,567 steps"
 
 
 def branches(*verdicts):
