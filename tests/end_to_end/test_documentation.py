@@ -1,7 +1,7 @@
 """Every code block of the README and the docs is run, in the order in which a reader meets them.
 
-Training is cut to a few steps, and the embedded set to 1,000 pictures where a command names no data but its output: the
-wrapper below adds the options to the command, and the steps to `fullrank.train`; nothing else changes.
+Training is cut to a few steps, and the embedded set to 1,000 pictures where a command names no data: the wrapper below
+adds the options to the command, and the steps to `fullrank.train`; nothing else changes.
 """
 
 import os
@@ -37,7 +37,7 @@ def write_wrapper(folder):
         "*--resume*": "",
         '"train "*--data*|"train "*--config*': SHORT,
         '"train "*--output*': f"{SHORT} {SMALL}",
-        '"train "*': SHORT,
+        '"train "*': f"{SHORT} {SMALL} --output runs/shapes-vicreg",
         "*": "",
     }
     lines = [f'{case}) {module} "$@" {options} ;;\n' for case, options in cases.items()]
