@@ -49,7 +49,7 @@ from fullrank.training.prepare import Prepared, prepare
 from fullrank.training.progress import ProgressLine
 from fullrank.training.speed import choose_speed, keep_freed_memory
 
-ROWS = 200  # rows of metrics.csv in a whole run, at most about
+ROWS = 200  # of metrics.csv in a whole run, at most
 LOOK_EVERY = 10  # steps between two looks at Y and Z, at least: one costs about a tenth of a fast step
 PROBES = 10  # online kNN measurements in a whole run, at most
 PROBE_SHARE = 0.03  # of the run's time that they may take, where a picture costs six passes in training and one here
@@ -179,7 +179,7 @@ def build_trainer(
 ) -> tuple[lightning.Trainer, Monitor, Checkpointing]:
     """Lightning's trainer with the callbacks of a run."""
     method = adapter.method
-    every = max(1, adapter.total_steps // ROWS)
+    every = math.ceil(adapter.total_steps / ROWS)
     seen = adapter.total_steps * settings.batch_size
     probes = max(1, min(PROBES, int(PROBE_SHARE * 6 * seen / sum(ONLINE))))
     monitor = Monitor(
