@@ -8,12 +8,15 @@ the global batch, used in every process's loss, gets the gradient of one process
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as torch_distributed
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
+
+T = TypeVar("T")
 
 
 def is_distributed() -> bool:
@@ -39,6 +42,14 @@ def gather_rows(rows: Float[Tensor, "b ..."]) -> Float[Tensor, "n ..."]:
     Backward: a process receives the sum, over processes, of the gradients of its own rows.
     """
     return _GatherRows.apply(rows) if is_distributed() else rows
+
+
+def gather_objects(value: T) -> list[T]:
+    """What every process has, in rank order, of any kind and size; it is pickled, so for small things."""
+    gathered: list[Any] = [value] * world_size()
+    if is_distributed():
+        torch_distributed.all_gather_object(gathered, value)
+    return gathered
 
 
 def own_rows(gathered: Float[Tensor, "n ..."]) -> Float[Tensor, "b ..."]:

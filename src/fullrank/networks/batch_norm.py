@@ -19,7 +19,7 @@ M = TypeVar("M", bound=nn.Module)
 
 
 class GlobalBatchNorm(_BatchNorm):
-    """Batch norm whose statistics are those of all processes; input (n, c) or (n, c, *), equal n on every rank."""
+    """Batch norm whose statistics are those of all processes; input (n, c) or (n, c, *)."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.ndim < 2:
@@ -31,7 +31,8 @@ class GlobalBatchNorm(_BatchNorm):
             return super().forward(input)
         axes = [0, *range(2, input.ndim)]
         shape = [1, -1] + [1] * (input.ndim - 2)
-        count = input.numel() // input.shape[1] * distributed.world_size()
+        own = input.new_full((), input.numel() // input.shape[1], dtype=torch.float64)
+        count = int(distributed.all_reduce_sum(own))  # detectors have regions and borders of different number
         mean = distributed.all_reduce_sum(input.sum(axes)) / count
         centred = input - mean.view(shape)
         variance = distributed.all_reduce_sum(centred.square().sum(axes)) / count  # biased, as torch normalises
