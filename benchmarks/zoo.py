@@ -99,7 +99,7 @@ def measure(name: str, seed: int, steps: int | None, folder: Path) -> dict[str, 
 def few_directions(run: Run, untrained: Method) -> dict[str, dict[str, float]]:
     """What the directions with 95 % of the variance tell of the figure, by kNN; and how many the untrained has."""
     trained, settings, taken = restore(run.folder / CHECKPOINT)
-    source = open_pictures(*chosen_data(settings, None, None, None))
+    source = open_pictures(**chosen_data(settings, None, None, None))
     pictures = pictures_for(taken, source, np.arange(0, len(source), 2))
     found: dict[str, dict[str, float]] = {}
     for method, prefix in ((trained, ""), (untrained.eval(), "untrained_")):

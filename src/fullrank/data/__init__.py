@@ -29,6 +29,8 @@ def open_source(
     split: str | None = None,
     include: str | None = None,
     captions: str | None = None,
+    annotations: str | None = None,
+    label_column: str | None = None,
 ) -> Source | Stream:
     """The pictures behind `data`, opened and listed but not read.
 
@@ -42,6 +44,9 @@ def open_source(
         include: a pattern such as `*.tif` that the path of a picture must match (folders and archives).
         captions: a file of captions, on the disk or inside the folder or archive; one that is called like it is found
             by itself there. In other sets, its pictures are numbers from 0.
+        annotations: a file of labels, boxes or masks, on the disk or inside the folder or archive; `auto` looks for
+            them there. Without it the folders are the labels.
+        label_column: of a table of labels.
 
     Raises:
         InputError: the data is missing, empty, damaged or of an unknown kind; one line says what to do.
@@ -55,17 +60,20 @@ def open_source(
             raise InputError(f"split and include choose among files; {type(data).__name__} data has none")
         return _captioned(data, captions)
     named = _open_named(str(data), split)
-    source = _captioned(named, captions) if named is not None else _open_path(str(data), split, include, captions)
+    if named is not None:
+        source = _captioned(named, captions)
+        if annotations not in (None, "auto"):
+            raise InputError(f"annotations are those of a folder or an archive; {data} is neither")
+    else:
+        source = _open_path(str(data), split, include, captions, annotations, label_column)
     if include is not None and not hasattr(source, "ignored"):
         raise InputError(f"include chooses files of a folder or an archive; {data} is neither")
     return source
 
 
-def open_pictures(
-    data: Any, split: str | None = None, include: str | None = None, captions: str | None = None
-) -> Source:
+def open_pictures(data: Any, split: str | None = None, include: str | None = None, **said: str | None) -> Source:
     """As `open_source`, for those who read at random: of a stream, its first pictures."""
-    opened = open_source(data, split, include, captions)
+    opened = open_source(data, split, include, **said)
     return opened if isinstance(opened, Source) else opened.first(FROM_STREAM)
 
 
@@ -98,7 +106,14 @@ def _open_named(text: str, split: str | None) -> Source | Stream | None:
     return None
 
 
-def _open_path(text: str, split: str | None, include: str | None, captions: str | None) -> Source:
+def _open_path(
+    text: str,
+    split: str | None,
+    include: str | None,
+    captions: str | None,
+    annotations: str | None,
+    label_column: str | None,
+) -> Source:
     from fullrank.data import archive, arrays, files
 
     path = Path(text).expanduser()
@@ -106,11 +121,13 @@ def _open_path(text: str, split: str | None, include: str | None, captions: str 
         if not path.exists():
             raise _missing(text, path)
         if path.is_dir():
-            return files.ImageFiles(files.Folder(path.absolute()), split, include, captions)
+            return files.ImageFiles(files.Folder(path.absolute()), split, include, captions, annotations, label_column)
     except OSError as error:  # a folder above it may not be entered
         raise InputError(f"cannot read '{text}': {error.strerror}") from error
     if path.name.endswith(archive.SUFFIXES):
-        return files.ImageFiles(archive.open_archive(path.absolute()), split, include, captions)
+        return files.ImageFiles(
+            archive.open_archive(path.absolute()), split, include, captions, annotations, label_column
+        )
     if path.suffix in (".npy", ".npz"):
         if split is not None:
             raise InputError(f"{path.name} is one array and has no split '{split}'; leave the split out")

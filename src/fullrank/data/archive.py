@@ -15,12 +15,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from fullrank.data.annotations import KINDS
 from fullrank.data.captions import CAPTION_SUFFIXES
 from fullrank.data.layout import is_image, suffix
 from fullrank.data.memory import available_memory
 from fullrank.errors import InputError
 
 SUFFIXES = (".zip", ".tar", ".tar.xz", ".txz", ".tar.gz", ".tgz")
+SAID = {*CAPTION_SUFFIXES, *KINDS, ".xml"}
+"""Endings of files that say something about the pictures."""
 MAX_FILE_BYTES = 1 << 30
 """No single picture is larger; what declares more is a decompression bomb."""
 MAX_RATIO = 200
@@ -106,7 +109,7 @@ class Tar:
 
 
 class CompressedTar:
-    """A .tar.gz or .tar.xz, which has no random access: its pictures and captions are kept in memory, still encoded."""
+    """A .tar.gz or .tar.xz, which has no random access: its pictures and what is said of them are kept in memory."""
 
     def __init__(self, path: Path) -> None:
         self.label = path.name
@@ -121,7 +124,7 @@ class CompressedTar:
 
     def _keep(self, archive: tarfile.TarFile, path: str, member: tarfile.TarInfo, limit: int) -> None:
         start = len(self._content)
-        if is_image(path) or suffix(path) in CAPTION_SUFFIXES:
+        if is_image(path) or suffix(path) in SAID:
             if start + member.size > limit:
                 raise InputError(
                     f"the pictures of {self.label} take more than {limit >> 20:,} MiB, half of the free memory;"

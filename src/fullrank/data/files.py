@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 import numpy as np
 
+from fullrank.data.annotations import Annotations, find_annotations, open_annotations
 from fullrank.data.captions import find_captions, looks_like_captions, open_captions
 from fullrank.data.decode import STACKS, decode, explain
 from fullrank.data.layout import arrange, is_hidden, is_image, suffix
-from fullrank.data.source import Source, UnreadableImage
+from fullrank.data.masks import pair
+from fullrank.data.objects import Objects
+from fullrank.data.sidecar import Files, by_split, take_split
+from fullrank.data.source import Looked, Source, UnreadableImage
 from fullrank.errors import InputError
 
 HEADERS_READ = 2_000
 """Up to so many TIFF and .npy files, every header is read for frames; beyond, so many spread over the set."""
 
 
-class Holder(Protocol):
-    """What holds files: lists them once, then opens any of them, in any process or thread."""
-
-    label: str
-    paths: Sequence[str]
-
-    def open(self, path: str) -> BinaryIO:
-        """The file's content from its start."""
+FOUND = "auto"
+"""Annotations are looked for, in place of a file's name."""
 
 
 class Folder:
@@ -67,31 +66,44 @@ class ImageFiles(Source):
     """Pictures in files.  A stack (TIFF frames, 4-D .npy) counts as its pictures, named `file.tif#0` and on.
 
     Captions come from the file that `captions` names, else from files beside the pictures that are called like it.
+    Labels and objects come from the folders' names, or from what `annotations` names. Masks are no pictures.
 
     Attributes:
         ignored: endings of the files that are no pictures, with their numbers.
     """
 
     def __init__(
-        self, holder: Holder, split: str | None = None, include: str | None = None, captions: str | None = None
+        self,
+        holder: Files,
+        split: str | None = None,
+        include: str | None = None,
+        captions: str | None = None,
+        annotations: str | None = None,
+        label_column: str | None = None,
     ) -> None:
-        images = [path for path in holder.paths if is_image(path)]
+        aside = {mask for some in pair(holder.paths).values() for mask in some} if include is None else set()
+        images = [path for path in holder.paths if is_image(path) and path not in aside]
         self.ignored = Counter(suffix(p) or "none" for p in holder.paths if not (is_image(p) or is_hidden(p)))
         if not images:
             raise InputError(f"no pictures in {holder.label}: it holds {_describe(self.ignored)}")
         said = open_captions(captions, holder) if captions is not None else find_captions(holder)
-        by_captions = None
+        said = said and said.placed(images, holder.label)
+        known = _annotations(holder, annotations, label_column)
+        known = known and known.placed(images, holder.label)
         if said:
-            said = said.placed(images, holder.label)
-            images, by_captions = said.split(images, split)
             self.ignored -= Counter(suffix(path) for path in holder.paths if looks_like_captions(path))
-        names, labels, classes, chosen = arrange(holder.label, images, None if by_captions else split, include)
-        chosen = by_captions or chosen
+        images, listed = take_split(
+            (by_split(said.splits) if said else {}) or (known.splits if known else {}), images, split
+        )
+        names, labels, classes, chosen = arrange(holder.label, images, None if listed else split, include)
+        chosen = listed or chosen
         frames = _count_frames(holder, names)
         self._holder = holder
         self._files = np.repeat(np.arange(len(names)), frames)
         self._paths = names
         self._frames = np.concatenate([np.arange(n) for n in frames]) if frames.max() > 1 else None
+        if known:
+            labels, classes = None if known.several else known.numbers(names), list(known.classes)
         super().__init__(
             holder.label + (f"[{chosen}]" if chosen else ""),
             [f"{name}#{k}" if n > 1 else name for name, n in zip(names, frames, strict=True) for k in range(n)],
@@ -100,6 +112,19 @@ class ImageFiles(Source):
         )
         if said:
             self.captions = [said.sentences.get(names[file], []) for file in self._files]
+        if known and known.several:
+            self.targets = known.table(names)[self._files]
+        if known and known.objects is not None:
+            self.objects = Looked([known.objects.get(names[file], Objects) for file in self._files])
+
+    def digest(self, index: int) -> bytes:
+        """Of the file's content, and the number of the picture in it."""
+        frame = 0 if self._frames is None else int(self._frames[index])
+        try:
+            with self._holder.open(self._paths[self._files[index]]) as file:
+                return hashlib.blake2b(file.read(), digest_size=16, key=frame.to_bytes(8)).digest()
+        except OSError as error:
+            raise UnreadableImage(self.names[index], explain(error)) from error
 
     def read(self, index: int) -> np.ndarray:
         """(H, W, C); see `decode`."""
@@ -115,6 +140,14 @@ class ImageFiles(Source):
             raise UnreadableImage(self.names[index], explain(error)) from error
 
 
+def _annotations(holder: Files, given: str | None, column: str | None) -> Annotations | None:
+    if given is None:
+        return None
+    if given != FOUND:
+        return open_annotations(given, holder, column)
+    return find_annotations(holder, column)
+
+
 def _describe(ignored: Counter[str]) -> str:
     if not ignored:
         return "no files at all"
@@ -122,7 +155,7 @@ def _describe(ignored: Counter[str]) -> str:
     return f"{ignored.total()} files ({kinds}), none with an ending such as .jpg, .png, .tif or .npy"
 
 
-def _count_frames(holder: Holder, names: Sequence[str]) -> np.ndarray:
+def _count_frames(holder: Files, names: Sequence[str]) -> np.ndarray:
     """How many pictures each file holds.  Unreadable files count as one, which fails when it is read."""
     frames = np.ones(len(names), dtype=np.int64)
     stackable = np.array([i for i, name in enumerate(names) if suffix(name) in STACKS], dtype=np.int64)
@@ -135,7 +168,7 @@ def _count_frames(holder: Holder, names: Sequence[str]) -> np.ndarray:
     return frames
 
 
-def _frames_of(holder: Holder, name: str) -> int:
+def _frames_of(holder: Files, name: str) -> int:
     try:
         with holder.open(name) as file:
             return max(1, STACKS[suffix(name)](file))

@@ -18,6 +18,7 @@ from fullrank.data.npy import channels_last
 from fullrank.data.source import Source, UnreadableImage
 from fullrank.errors import InputError, unknown
 
+ANNOTATED = ("VOCDetection", "CocoDetection")
 TORCHVISION_ROOT = Path("~/.cache/fullrank/torchvision")
 DIGITS_TRAIN = 1437
 """Of 1797.  The set is ordered by writer, so that the last fifth is by hands that training did not see."""
@@ -40,15 +41,39 @@ def open_torchvision(spec: str, split: str | None) -> Source:
     """`NAME` or `NAME@root`, such as `CIFAR10@/data`; downloads where torchvision offers to."""
     name, _, root = spec.partition("@")
     kind = _torchvision_class(name)
+    if name in ANNOTATED:
+        return _open_annotated(name, Path(root or TORCHVISION_ROOT).expanduser(), split)
     options = _torchvision_options(kind, name, Path(root or TORCHVISION_ROOT).expanduser(), split)
     try:
-        dataset = kind(**options)
+        dataset = _present_or_downloaded(kind, options)
     except TypeError as error:
         message = f"torchvision:{name} needs more than a root and a split: {error}; open it in Python"
         raise InputError(message) from error
     except (RuntimeError, OSError, ValueError, ImportError) as error:
         raise InputError(f"torchvision:{name} cannot be opened: {' '.join(str(error).split())}") from error
     return TorchvisionSet(dataset, f"torchvision:{name}" + (f"[{split}]" if split else ""))
+
+
+def _present_or_downloaded(kind: Any, options: dict[str, Any]) -> Any:
+    """The set that is there; one that is not is downloaded, where torchvision offers to."""
+    if "download" not in options:
+        return kind(**options)
+    try:
+        return kind(**options | {"download": False})
+    except RuntimeError:  # torchvision's word for what is not there
+        return kind(**options)
+
+
+def _open_annotated(name: str, root: Path, split: str | None) -> Source:
+    """VOC and COCO in the folders that torchvision reads, with their boxes; VOC 2007 and 2012 side by side are one."""
+    from fullrank.data.files import FOUND, Folder, ImageFiles
+
+    if not root.is_dir() or not any(root.iterdir()):
+        raise InputError(f"torchvision:{name} reads {root}, which is not there: put the set there, or add @FOLDER")
+    source = ImageFiles(Folder(root.absolute()), split, annotations=FOUND)
+    if source.objects is None:
+        raise InputError(f"torchvision:{name}: {root} holds no boxes in the format of {name}")
+    return source
 
 
 def _torchvision_class(name: str) -> Any:
@@ -99,6 +124,9 @@ class TorchvisionSet(Source):
 
 def _labels_of(dataset: Any) -> np.ndarray | None:
     """Integer labels under one of the names that torchvision's sets use."""
+    index = getattr(dataset, "index", None)
+    if isinstance(index, list) and index and isinstance(index[0], tuple):  # INaturalist: category and file
+        return np.array([category for category, _ in index], dtype=np.int64)
     for attribute in ("targets", "labels", "_labels", "y"):
         found = getattr(dataset, attribute, None)
         if found is not None and len(found) == len(dataset):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from fullrank.data.objects import Objects
 from fullrank.errors import InputError
 
 
@@ -36,9 +39,14 @@ class Source(ABC):
         factors: known generating factors by name, (N,) each; only the embedded set has them.
         factor_kinds: how each factor is read: `category`, `number` or `angle` (radians).
         captions: sentences about each picture, (N,) lists of any length, or None when the set has none.
+        targets: int8 (N, classes) where a picture may have several labels: 1 present, 0 absent, -1 neither right nor
+            wrong (a row of -1 is a picture of which nothing is known); else None.
+        objects: what is marked in each picture, read when it is asked for; None when boxes are unknown.
     """
 
     captions: Sequence[Sequence[str]] | None = None
+    targets: np.ndarray | None = None
+    objects: Sequence[Objects] | None = None
 
     def __init__(
         self,
@@ -61,6 +69,13 @@ class Source(ABC):
     def __len__(self) -> int:
         return len(self.names)
 
+    def digest(self, index: int) -> bytes:
+        """Of the content of sample `index`: another when the picture is another."""
+        picture = self.read(index)
+        digest = hashlib.blake2b(f"{picture.shape} {picture.dtype}".encode(), digest_size=16)
+        digest.update(np.ascontiguousarray(picture).data)
+        return digest.digest()
+
     @abstractmethod
     def read(self, index: int) -> np.ndarray:
         """Sample `index` as (H, W, C) at its native depth: uint8, uint16 or float32.
@@ -74,6 +89,19 @@ class Source(ABC):
         return image, f"{image.dtype} x {image.shape[-1]}"
 
 
+class Looked(Sequence["Objects"]):
+    """Objects of each picture, read when they are asked for."""
+
+    def __init__(self, readers: Sequence[Callable[[], Objects]]) -> None:
+        self._readers = readers
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def __getitem__(self, index: int) -> Objects:  # type: ignore[override]
+        return self._readers[index]()
+
+
 class Chosen(Source):
     """Some pictures of a source, by their positions in it."""
 
@@ -85,6 +113,14 @@ class Chosen(Source):
         self._source, self._positions = source, positions
         if source.captions is not None:
             self.captions = [source.captions[position] for position in positions]
+        if source.targets is not None:
+            self.targets = source.targets[positions]
+        if source.objects is not None:
+            self.objects = Looked([partial(source.objects.__getitem__, int(position)) for position in positions])
+
+    def digest(self, index: int) -> bytes:
+        """As the source's own."""
+        return self._source.digest(int(self._positions[index]))
 
     def read(self, index: int) -> np.ndarray:
         """As the source's own."""

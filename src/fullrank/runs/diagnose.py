@@ -134,7 +134,7 @@ def judge_checkpoint(
 ) -> tuple[dict[str, Any], dict[str, Verdict]]:
     """Y and Z of some pictures through the network of a checkpoint, and the verdict on each."""
     method, settings, taken = restore(path)
-    source = open_pictures(*chosen_data(settings, data, split, include))
+    source = open_pictures(**chosen_data(settings, data, split, include))
     chosen = np.unique(np.linspace(0, len(source) - 1, min(DIAGNOSED, len(source))).astype(int))
     (representation, embedding), _ = embed_pictures(pictures_for(taken, source, chosen), method.embed)
     embeddings = as_the_loss_sees({"Y": representation, "Z": embedding}, method)

@@ -28,7 +28,7 @@ def embed_run(
         raise InputError(f"cannot write {out}: give a name that ends in {', '.join(KINDS)}")
     if not out.parent.is_dir():
         raise InputError(f"cannot write {out}: {out.parent} is no folder")
-    source = open_pictures(*chosen_data(run.settings, data, split, include))
+    source = open_pictures(**chosen_data(run.settings, data, split, include))
     ((vectors, kept),) = embed_with_progress(run.backbone, [pictures_for(run.input, source)], device)
     names = [str(source.names[position]) for position in kept]
     labels = None if source.labels is None else [source.classes[label] for label in source.labels[kept]]

@@ -42,9 +42,9 @@ def evaluate_run(
     """What `fullrank.evaluate` does."""
     run = run if isinstance(run, Run) else Run(run)
     judge = protocols.PROTOCOLS.get(protocol)
-    data, split, include, captions = chosen_data(run.settings, data, split, include)
-    source = open_pictures(data, split, include, captions)
-    parts = labelled_parts(source, data, test_split=test_split, include=include, most=MOST, seed=run.settings.seed)
+    chosen = chosen_data(run.settings, data, split, include)
+    source, include, seed = open_pictures(**chosen), chosen["include"], run.settings.seed
+    parts = labelled_parts(source, chosen["data"], test_split=test_split, include=include, most=MOST, seed=seed)
     pictures = [pictures_for(run.input, part.source, part.indices) for part in parts]
     embedded = embed_with_progress(run.backbone, pictures, device)
     samples: list[Tensor] = []  # features and labels to learn from, then those to be judged on
@@ -57,18 +57,17 @@ def evaluate_run(
     return plain(result)
 
 
-def chosen_data(
-    settings: SimpleNamespace, data: Any, split: str | None, include: str | None
-) -> tuple[Any, str | None, str | None, str | None]:
-    """Data, split, include and the file of captions, which may name splits: as asked for, or those of the run.
+def chosen_data(settings: SimpleNamespace, data: Any, split: str | None, include: str | None) -> dict[str, Any]:
+    """What `open_pictures` takes: data, split and include as asked for, or those of the run with its captions.
 
     Raises `InputError` when the run's own were given from Python.
     """
     if data is not None:
-        return data, split, include, None
+        return {"data": data, "split": split, "include": include}
     if settings.data.startswith("<"):
         raise InputError("the run was trained on an array given from Python: add --data to name the pictures")
-    return settings.data, split or settings.split, include or settings.include, settings.captions
+    own = {"split": split or settings.split, "include": include or settings.include}
+    return {"data": settings.data, **own, "captions": settings.captions}
 
 
 def pictures_for(taken: Mapping[str, Any], source: Source, indices: np.ndarray | None = None) -> Pictures:

@@ -127,7 +127,7 @@ def test_pictures_that_are_missing_are_named(tmp_path, caplog):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("c.csv", "image,caption\na.png,one,two\n", "line 2: 3 columns in place of 2: put captions with ',' in quotes"),
+        ("c.csv", "image,caption\na.png,one,two\n", "line 2: 3 columns in place of 2: put texts with ',' in quotes"),
         ("c.csv", "image,caption\na.png,\n", "line 2: its caption is empty"),
         ("c.csv", "number,words\n1,one\n", "expected a header with a column image or file or file_name"),
         ("c.csv", "", "expected a header"),

@@ -105,7 +105,7 @@ def test_every_factor_is_named_and_measured():
 def test_pixels_say_little_about_the_label():
     train, test = Shapes(3000), Shapes(500, split="test")
     pixels = [part.images().reshape(len(part), -1) / 255 - 0.5 for part in (train, test)]
-    score = knn(pixels[0], train.labels, pixels[1], test.labels, k=(20,)).top1
+    score = knn(pixels[0], train.labels, pixels[1], test.labels, k=(20,)).scores["top1"]
     assert score < 30  # of 100, where 12.5 is chance
 
 
