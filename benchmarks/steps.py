@@ -36,11 +36,11 @@ from peer_methods import LESS_WORK, PEERS
 from torch import Tensor, nn
 
 from fullrank import methods
+from fullrank.machine import hardware
 from fullrank.methods import Batch, DataFacts
 from fullrank.networks import Switches
 from fullrank.runs.settings import method_options, switch_names
 from fullrank.schedules import Progress
-from fullrank.training.finish import hardware
 from fullrank.training.speed import keep_freed_memory
 
 SIZE = 32  # pixels a side of the largest view

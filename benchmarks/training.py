@@ -42,10 +42,10 @@ from fullrank.data.source import Source
 from fullrank.data.statistics import Pixels, measure_pixels
 from fullrank.evaluation.features import Pictures, embed_pictures
 from fullrank.evaluation.knn import knn
+from fullrank.machine import hardware
 from fullrank.methods import Optimization
 from fullrank.networks import create_backbone
 from fullrank.schedules import Progress, Schedule
-from fullrank.training.finish import hardware
 from fullrank.training.optimizer import build_optimizer
 
 ARMS = {"fullrank": 0, "lightly": 0, "lightly, 1 worker": 1, "lightly, 2 workers": 2}  # workers
@@ -160,7 +160,7 @@ def judge(backbone: nn.Module, parts: tuple[Source, Source], pixels: Pixels, siz
         features.append(values)
         labels.append(torch.from_numpy(part.labels[kept]))
     result = knn(features[0], labels[0], features[1], labels[1], k=(20,), temperature=0.07)
-    return round(result.top1, 2)
+    return round(float(result.scores["top1"]), 2)
 
 
 class FirstImages(Source):

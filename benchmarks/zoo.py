@@ -99,7 +99,7 @@ def measure(name: str, seed: int, steps: int | None, folder: Path) -> dict[str, 
 def few_directions(run: Run, untrained: Method) -> dict[str, dict[str, float]]:
     """What the directions with 95 % of the variance tell of the figure, by kNN; and how many the untrained has."""
     trained, settings, taken = restore(run.folder / CHECKPOINT)
-    source = open_pictures(**chosen_data(settings, None, None, None))
+    source = open_pictures(*chosen_data(settings, None, None, None))
     pictures = pictures_for(taken, source, np.arange(0, len(source), 2))
     found: dict[str, dict[str, float]] = {}
     for method, prefix in ((trained, ""), (untrained.eval(), "untrained_")):
@@ -118,7 +118,7 @@ def halves_knn(vectors: torch.Tensor, labels: torch.Tensor) -> float:
     """Accuracy (percent) of the kNN classifier on the second half, with the first as its bank."""
     half = len(vectors) // 2
     result = knn(vectors[:half].float(), labels[:half], vectors[half:].float(), labels[half:], k=(20,))
-    return round(float(result.top1), 2)
+    return round(float(result.scores["top1"]), 2)
 
 
 def untrained_twin(run: Run, backbone: torch.nn.Module, folder: Path) -> Run:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[2] / "src/fullrank"
-FOUNDATION = {"docstrings", "errors", "registry", "distributed", "files", "schedules"}
+FOUNDATION = {"docstrings", "errors", "registry", "distributed", "files", "machine", "schedules"}
 # room -> the other rooms of the package that it may import
 ALLOWED = {
     "losses": FOUNDATION,

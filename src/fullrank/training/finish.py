@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
-import os
-import platform
-import re
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 
 from fullrank.evaluation.features import choose_device
 from fullrank.files import write_atomically
+from fullrank.machine import hardware, versions
 from fullrank.report import build_report
 from fullrank.runs.build import build_method
 from fullrank.runs.diagnose import as_the_loss_sees, embedding_arrays, judge, spectra
@@ -79,27 +73,3 @@ def finish(
     run.write_summary(summary | {"finished": True})
     if settings.report:
         build_report(run.folder)
-
-
-def versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    names = ("fullrank", "torch", "torchvision", "timm", "lightning", "numpy")
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
-
-
-def processor() -> str:
-    """The processor, by its model name where Linux tells it, and the widest instructions that torch uses on it."""
-    described = Path("/proc/cpuinfo")
-    model = re.search(r"^model name\s*: (.+)$", described.read_text(), re.MULTILINE) if described.exists() else None
-    name = model[1] if model else platform.processor() or platform.machine()
-    return f"{name}, {torch.backends.cpu.get_cpu_capability()}"
-
-
-def hardware(device: torch.device) -> dict[str, Any]:
-    """The machine that the numbers were measured on."""
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "system": platform.platform(),
-    }

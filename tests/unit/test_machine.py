@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from fullrank.training.finish import hardware
+from fullrank.machine import hardware
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="lscpu is Linux's")
