@@ -19,7 +19,7 @@ from fullrank.errors import InputError, unknown
 FIRST = {
     "train": "data",
     "check": "data",
-    "evaluate": "run",
+    "evaluate": "model",
     "embed": "run",
     "diagnose": "path",
     "methods": "name",
@@ -34,6 +34,8 @@ def parse(name: str, arguments: list[str], *, with_json: bool) -> dict[str, Any]
     parser = build_parser(name, function, with_json=with_json)
     if name == "train":
         add_method_options(parser, chosen_method(arguments, config))
+    if name == "evaluate":
+        add_protocol_options(parser, dict(pairs(arguments)).get("protocol", "knn"), set(options_of(function)))
     try:
         if config:
             parser.set_defaults(parser.parse_object(config).as_dict())
@@ -41,9 +43,19 @@ def parse(name: str, arguments: list[str], *, with_json: bool) -> dict[str, Any]
     except ArgumentError as error:
         raise explain(error, parser) from error
     options.pop("config", None)
+    if name == "evaluate":  # what is the protocol's own goes to it
+        known = options_of(function)
+        own = {key: options.pop(key) for key in list(options) if key not in {*known, "json"}}
+        options |= {key: value for key, value in own.items() if value is not None}
     if options.get(FIRST[name], ...) is None and name != "methods":
         raise InputError(f"fullrank {name} needs {FIRST[name].upper()}: see `fullrank {name} --help`")
     return options
+
+
+def options_of(function: Callable) -> dict[str, inspect.Parameter]:
+    """The named parameters of a command."""
+    parameters = inspect.signature(function).parameters
+    return {name: each for name, each in parameters.items() if each.kind is not inspect.Parameter.VAR_KEYWORD}
 
 
 def flags(function: Callable) -> set[str]:
@@ -133,6 +145,37 @@ def add_method_options(parser: jsonargparse.ArgumentParser, method: str) -> None
     for name, default in method_options(method).items():
         note = f" ({method}; published: {default if default != '' else 'none'})"
         add_option(parser, name, hints[name], None, words, note)
+
+
+def add_protocol_options(parser: jsonargparse.ArgumentParser, protocol: str, taken: set[str]) -> None:
+    """The keyword arguments of the protocol's function, as options of `evaluate`."""
+    functions: list[Callable]
+    if protocol in commands.TRAINING_PROTOCOLS:
+        from fullrank.training.judging import TRAINED
+
+        functions = [TRAINED.get(protocol)]
+    elif protocol == "retrieval":
+        from fullrank.runs.match import matched
+
+        functions = [matched]
+    elif protocol == "transfer":
+        from fullrank.runs.transfer import transferred
+
+        functions = [transferred]
+    else:
+        from fullrank.runs.evaluate import functions_of
+
+        functions = list(functions_of(protocol).values())
+        if protocol == "linear":
+            from fullrank.training.probe import linear_as_published
+
+            functions.append(linear_as_published)
+    for function in functions:
+        hints, words = get_type_hints(function), described(function)
+        for name, parameter in inspect.signature(function).parameters.items():
+            if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in taken:
+                taken.add(name)
+                add_option(parser, name, hints[name], None, words, f" ({protocol}; {parameter.default})")
 
 
 def read_config(arguments: list[str]) -> dict[str, Any]:

@@ -24,6 +24,9 @@ else:  # what can stand on a command line
     FamilyTree = MethodPage = Run = SourceCheck = Verdict = Any
 
 
+TRAINING_PROTOCOLS = ("detection", "finetune")  # those of `training.task`
+
+
 def train(
     data: Data = "shapes",
     *,
@@ -158,31 +161,77 @@ def check(
 
 
 def evaluate(
-    run: Trained,
+    model: Trained,
     *,
     protocol: str = "knn",
     data: Data | None = None,
     split: str | None = None,
     test_split: str | None = None,
     include: str | None = None,
+    annotations: str | None = None,
+    label_column: str | None = None,
+    backbone: str | None = None,
+    image_size: int | None = None,
+    pretrained: bool = True,
+    layer: str | None = None,
+    pooling: Literal["auto", "mean", "max", "cls", "cls+mean", "tokens"] = "auto",
+    precision: Literal["32", "bf16"] = "32",
     device: str = "auto",
+    devices: int = 1,
+    workers: int = 0,
+    seed: int = 0,
+    cache: bool = True,
+    output: str | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
-    """Judge a trained backbone on labelled images; the result is also kept in the run's folder.
+    """Judge a backbone on labelled images by a published protocol.
+
+    The result is kept as JSON: in the folder of a run, where its report shows it, else in evaluations/MODEL.
 
     Args:
-        run: folder of a run.
-        protocol: knn (weighted, as in DINO) or linear (a probe on frozen features).
+        model: a run's folder, a checkpoint, timm:NAME, torchvision:NAME, or a file of weights (with --backbone).
+        protocol: knn (weighted, as in DINO), linear (a probe on frozen features), svm (as on VOC07), finetune (on a
+            share of the labels), detection (Faster or Mask R-CNN), retrieval (captions for images and back)
+            or transfer (several data sets by several protocols).
         data: labelled images, as `train` takes them; those that the run was trained on when left out.
         split: the part that the classifier learns from.
         test_split: the part that is classified; where there is none, a fifth of the images is held out.
         include: pattern that the paths of pictures must match.
+        annotations: file of labels, on the disk or in the data: CSV, parquet, JSON lines, COCO; found by itself where
+            folders are no labels.
+        label_column: of a table of labels.
+        backbone: of a file of weights, the name of its network in timm or torchvision.
+        image_size: pixels a side, where it is not the network's own.
+        pretrained: whether timm:NAME or torchvision:NAME comes with its weights, or random ones.
+        layer: take features from a part of the network, such as layer3 or blocks.8, or last4 (DINO).
+        pooling: of what the layer gives.
+        precision: of the network: 32 or bf16.
         device: cpu, cuda or auto.
-    """
-    from fullrank.runs.evaluate import evaluate_run
+        devices: how many, for protocols that train the network.
+        workers: processes that decode pictures for them.
+        seed: draws what is held out, and all else that is random.
+        cache: keep features on the disk, under a key of weights, pictures and transform.
+        output: folder for the result.
 
-    return evaluate_run(
-        run, protocol=protocol, data=data, split=split, test_split=test_split, include=include, device=device
-    )
+    Raises:
+        InputError: model, data or options cannot be used; nothing was written.
+    """
+    asked = {name: value for name, value in locals().items() if name != "model"}
+    if protocol in TRAINING_PROTOCOLS or (protocol == "linear" and options.get("schedule", "quick") != "quick"):
+        from fullrank.training.judging import evaluate_by_training
+
+        return evaluate_by_training(model, asked)
+    if protocol == "retrieval":
+        from fullrank.runs.match import evaluate_retrieval
+
+        return evaluate_retrieval(model, asked)
+    if protocol == "transfer":
+        from fullrank.runs.transfer import evaluate_transfer
+
+        return evaluate_transfer(model, asked)
+    from fullrank.runs.evaluate import evaluate_model
+
+    return evaluate_model(model, asked)
 
 
 def embed(

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fullrank import distributed
+
 STYLES = {"healthy": "bold green", "dimensional collapse": "bold yellow", "complete collapse": "bold red"}
 MEASURES = ("effective_rank", "participation_ratio", "stable_rank", "std", "correlation")
 
@@ -20,7 +22,9 @@ def log_console() -> Console:
 
 
 def show(name: str, result: Any, *, as_json: bool) -> int:
-    """Print what command `name` gave; returns the exit code."""
+    """Print what command `name` gave, once for all processes of a run; returns the exit code."""
+    if distributed.rank() > 0:
+        return 0
     if as_json:
         print(json.dumps(as_object(name, result)))
     else:
@@ -101,17 +105,36 @@ def show_verdicts(verdicts: dict[str, Any]) -> None:
     console.print(table)
 
 
+def show_transfer(console: Console, result: dict[str, Any]) -> None:
+    """One row a data set, one column a protocol; what is missing below."""
+    protocols = [name.removesuffix(" score") for row in result["rows"] for name in row if name.endswith(" score")]
+    columns = list(dict.fromkeys(protocols))
+    table = Table("transfer", *columns, "learnt from", "judged", box=None)
+    for row in result["rows"]:
+        cells = [f"{row[name]:.2f} {row[f'{name} score']}" if name in row else "-" for name in columns]
+        table.add_row(row["data"], *cells, str(row.get("n_train", "-")), str(row.get("n_test", "-")))
+    console.print(table)
+    for name, reason in result["missing"].items():
+        console.print(f"missing: {name}: {reason}", markup=False)
+
+
 def show_evaluation(result: dict[str, Any]) -> None:
     """An evaluation: the scores that are quoted, then those of every setting."""
+    from fullrank.report.wording import SCORES
+
     console = Console(highlight=False, soft_wrap=True)
-    table = Table(str(result["protocol"]), "top-1 %", "top-5 %", box=None)
-    table.add_row("", f"{result['top1']:.2f}", f"{result['top5']:.2f}", style="bold")
+    if "rows" in result:
+        show_transfer(console, result)
+        return
+    columns = [name for name in result["scores"] if name in SCORES]
+    table = Table(f"{result['protocol']}, %", *(SCORES[name] for name in columns), box=None)
+    table.add_row("", *(f"{result['scores'][name]:.2f}" for name in columns), style="bold")
     for name, scores in result.get("details", {}).items():
-        table.add_row(name, f"{scores['top1']:.2f}", f"{scores['top5']:.2f}")
+        if len(result["details"]) > 1 and set(columns) & set(scores):
+            table.add_row(name, *(f"{scores[each]:.2f}" if each in scores else "" for each in columns))
     console.print(table)
-    learnt = f"{result['n_train']} images of {result['data']} learnt from"
-    console.print(
-        f"{learnt}, {result['n_test']} of {result['test_data']} judged, {result['classes']} classes", markup=False
-    )
+    learnt = f"{result['n_train']} images of {result['data']} learnt from, " if result["n_train"] else ""
+    classes = f", {result['classes']} classes" if result["classes"] else ""
+    console.print(f"{learnt}{result['n_test']} of {result['test_data']} judged{classes}", markup=False)
     for note in result.get("notes", []):
         console.print(f"note: {note}", markup=False)

@@ -232,7 +232,7 @@ def test_evaluation_needs_labels_and_a_run(trained, tmp_path):
     command, folder, _ = trained
     flat = pictures(tmp_path / "flat")
     assert "has no labels" in command.fails("evaluate", folder, "--data", flat)
-    assert "is not a run" in command.fails("evaluate", flat)
+    assert "no model" in command.fails("evaluate", flat)
     assert "did you mean 'knn'" in command.fails("evaluate", folder, "--protocol", "kn")
 
 

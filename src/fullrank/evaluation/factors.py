@@ -96,7 +96,7 @@ def _category(name: str, train: Tensor, learnt: np.ndarray, test: Tensor, asked:
     categories, numbers = np.unique(np.concatenate([learnt, asked]), return_inverse=True)
     first, second = numbers[: len(learnt)], numbers[len(learnt) :]
     frequent = np.bincount(first, minlength=len(categories)).argmax()
-    accuracy = linear_probe(train, first, test, second).top1 / 100
+    accuracy = linear_probe(train, first, test, second).scores["top1"] / 100
     return FactorScore(name, "accuracy", accuracy, float((second == frequent).mean()))
 
 

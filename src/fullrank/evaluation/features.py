@@ -14,6 +14,7 @@ from torchvision.transforms.v2 import functional as vision
 from fullrank.data.source import Source
 from fullrank.data.statistics import Pixels
 from fullrank.errors import InputError
+from fullrank.evaluation.cache import BLOCK, FeatureCache
 
 CHUNK = 256  # pictures in one forward pass
 THREADS = 4  # decoding leaves Python's lock
@@ -46,6 +47,24 @@ class Pictures:
         self.image_size = image_size
         self.indices = np.arange(len(source)) if indices is None else indices
         self.unreadable: list[str] = []
+
+    def some(self, part: slice) -> Pictures:
+        """Those at some places, as pictures of their own; what cannot be read is noted here too."""
+        chosen = Pictures(self.source, self.pixels, self.image_size, self.indices[part])
+        chosen.unreadable = self.unreadable
+        return chosen
+
+    def digests(self) -> list[bytes]:
+        """Of the content of each; empty for what cannot be read."""
+
+        def digest(index: int) -> bytes:
+            try:
+                return self.source.digest(int(index))
+            except InputError:
+                return b""
+
+        with ThreadPoolExecutor(THREADS) as pool:
+            return list(pool.map(digest, self.indices))
 
     def _read(self, index: int) -> Tensor | None:
         try:
@@ -92,6 +111,36 @@ def embed_pictures(
             progress(len(part))
     kept = np.concatenate(positions) if positions else np.empty(0, dtype=int)
     return [torch.cat(parts) for parts in zip(*outputs, strict=True)], kept
+
+
+def embed_blocks(
+    pictures: Pictures,
+    embed: Callable[[Tensor], Tensor],
+    cache: FeatureCache | None,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Tensor, np.ndarray]:
+    """Features (N, width) of every readable picture and their positions (N,), blocks that `cache` holds from there."""
+    features, positions = [], []
+    for start in range(0, len(pictures.indices), BLOCK):
+        part = pictures.some(slice(start, start + BLOCK))
+        key = cache.key(part.digests()) if cache else ""
+        found = cache.load(key) if cache else None
+        if found is None:
+            values, kept = embed_pictures(part, embed, device=device, progress=progress)
+            places = torch.from_numpy(np.searchsorted(part.indices, kept))
+            found = (values[0] if values else torch.empty(0, 0)), places
+            if cache:
+                cache.store(key, *found)
+        elif progress:
+            progress(len(part.indices))
+        if len(found[1]):
+            features.append(found[0])
+            positions.append(part.indices[found[1].numpy()])
+    if not features:
+        raise InputError(f"not one of {len(pictures.indices):,} pictures of {pictures.source.name} can be read")
+    return torch.cat(features), np.concatenate(positions)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from fullrank.errors import InputError
-from fullrank.evaluation.protocol import PROTOCOLS, Array, Result, check_samples, count_hits
+from fullrank.evaluation.protocol import PROTOCOLS, Array, Result, accuracies, check_samples, find_hits
 
 USUAL_NEIGHBOURS = 20  # the number that the literature quotes
 SIMILARITIES = 1 << 24  # held at a time: 64 MB in float32
@@ -42,7 +42,7 @@ def knn(
         train_labels: whole numbers from 0, not necessarily contiguous.
         test_features: judged on.
         test_labels: a label that no training sample has counts as an error.
-        k: numbers of neighbours; more than n are cut to n. `top1` and `top5` of the result are those of 20
+        k: numbers of neighbours; more than n are cut to n. The scores that are quoted are those of 20
             neighbours where 20 is in `k`, else of the first; `details` holds all.
         temperature: small values let the nearest neighbours decide.
 
@@ -59,28 +59,28 @@ def knn(
         neighbours = list(dict.fromkeys(min(number, n_train) for number in neighbours))
 
     bank, queries = normalize(samples.train, dim=1), normalize(samples.test, dim=1)
-    hits = torch.zeros(len(neighbours), 2)  # first, among the first five
+    hits = []  # (kinds, chunk, 2) each
     chunk = max(1, SIMILARITIES // n_train)
     for rows, labels in zip(queries.split(chunk), samples.test_labels.split(chunk), strict=True):
         votes = knn_votes(
             bank, samples.train_labels, rows, k=neighbours, temperature=temperature, classes=samples.classes
         )
-        hits += count_hits(votes, labels, above=0.0).cpu()
+        hits.append(find_hits(votes, labels, above=0.0))
 
-    shares = 100 * hits.double() / len(queries)
-    details = {
-        f"k={number}": {"top1": float(first), "top5": float(five)}
-        for number, (first, five) in zip(neighbours, shares, strict=True)
+    judged = {
+        number: accuracies(found, samples.test_labels, samples.known)
+        for number, found in zip(neighbours, torch.cat(hits, dim=1), strict=True)
     }
     chosen = USUAL_NEIGHBOURS if USUAL_NEIGHBOURS in neighbours else neighbours[0]
     return Result(
         protocol="knn",
-        **details[f"k={chosen}"],
+        scores=judged[chosen][0],
         n_train=n_train,
         n_test=len(queries),
         classes=samples.classes,
         settings={"k": chosen, "temperature": temperature},
-        details=details,
+        details={f"k={number}": scores for number, (scores, _) in judged.items()},
+        by_class=judged[chosen][1],
         notes=notes,
     )
 

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from fullrank.errors import InputError
-from fullrank.evaluation.protocol import PROTOCOLS, Array, Result, check_samples, count_hits
+from fullrank.evaluation.protocol import PROTOCOLS, Array, Result, accuracies, check_samples, find_hits
 
 LEARNING_RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0)  # at batch 256
 FEWEST_EPOCHS, FEWEST_STEPS = 30, 1000  # more do not make the best learning rate better
@@ -26,7 +26,7 @@ HELD_OUT = 0.2  # share of the training samples that the learning rate is chosen
 MOST_HELD_OUT = 10_000
 LOGITS = 1 << 24  # held at a time: 64 MB in float32
 
-Batch = tuple[Float[Tensor, "b d"], Int[Tensor, " b"]]
+Batch = tuple[Float[Tensor, "b d"], Int[Tensor, "b ..."]]
 
 
 @PROTOCOLS.register("linear")
@@ -72,22 +72,22 @@ def linear_probe(
     train, labels, test = samples.train, samples.train_labels, samples.test
     if standardise:
         train, test = standardised(train, test)
-    if epochs is None:
-        epochs = max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / math.ceil(len(train) / batch_size)))
+    epochs = epochs or usual_epochs(len(train), batch_size)
     schedule = {"epochs": epochs, "batch_size": min(batch_size, len(train)), "seed": seed}
     validation = _validate(train, labels, samples.classes, rates, schedule) if len(rates) > 1 else []
     best = min(validation, key=lambda scores: scores["loss"])["rate"] if validation else rates[0]
     heads = fit_heads(train, labels, samples.classes, [best], **schedule)
-    first, five, _ = _score(test, samples.test_labels, heads)[0]
+    (hits, _), *_ = judge_heads(test, samples.test_labels, heads)
+    scores, by_class = accuracies(hits, samples.test_labels, samples.known)
     return Result(
         protocol="linear",
-        top1=first,
-        top5=five,
+        scores=scores,
         n_train=len(train),
         n_test=len(test),
         classes=samples.classes,
         settings={"learning_rate": best, **schedule, "standardise": standardise},
         details={f"learning_rate={each.pop('rate'):g}": each for each in validation},
+        by_class=by_class,
         notes=samples.notes,
     )
 
@@ -112,7 +112,7 @@ class Heads(NamedTuple):
 
 def fit_heads(
     features: Float[Tensor, "n d"],
-    labels: Int[Tensor, " n"],
+    labels: Int[Tensor, "n ..."],
     classes: int,
     rates: Sequence[float],
     *,
@@ -120,7 +120,10 @@ def fit_heads(
     batch_size: int,
     seed: int,
 ) -> Heads:
-    """One classifier for each learning rate (at batch 256), from the same first weights, in the same order."""
+    """One classifier for each learning rate (at batch 256), from the same first weights, in the same order.
+
+    Labels are numbers (n,), or targets (n, classes) where a sample may have several.
+    """
     chance = torch.Generator().manual_seed(seed)
     first = torch.randn(features.shape[1], classes, 1, generator=chance) * 0.01
     weight = first.to(features).repeat(1, 1, len(rates))
@@ -146,6 +149,8 @@ def train_heads(
 ) -> Float[Tensor, "epochs g"]:
     """SGD on the cross-entropy of g classifiers at once, in place, the learning rate a cosine by epoch to 0.
 
+    Of several labels a sample, it is the mean of one cross-entropy a class, and the gradient their sum.
+
     Args:
         weight: first weights; the trained ones afterwards.
         bias: the same for biases.
@@ -165,11 +170,10 @@ def train_heads(
         step_size = (-0.5 * (1 + math.cos(math.pi * epoch / epochs)) * rates).repeat(k)  # (k g,)
         steps = 0
         for features, labels in batches(epoch):
-            chances = torch.addmm(flat_bias, features, flat).view(-1, k, g).softmax(dim=1)
-            of_label = labels[:, None, None].expand(-1, 1, g)
-            losses[epoch] -= chances.gather(1, of_label).clamp_min(1e-30).log().mean(dim=(0, 1))
-            # The gradient of the cross-entropy in the logits: chances minus 1 at the label.
-            error = chances.scatter_add(1, of_label, -torch.ones_like(of_label, dtype=chances.dtype)).view(-1, k * g)
+            logits = torch.addmm(flat_bias, features, flat).view(-1, k, g)
+            loss, error = (one_label if labels.ndim == 1 else several_labels)(logits, labels)
+            losses[epoch] += loss
+            error = error.view(-1, k * g)
             speed.addmm_(features.T, error, beta=momentum, alpha=1 / len(features))
             bias_speed.mul_(momentum).add_(error.mean(dim=0))
             flat.addcmul_(speed, step_size)
@@ -179,31 +183,54 @@ def train_heads(
     return losses
 
 
+def one_label(logits: Float[Tensor, "b k g"], labels: Int[Tensor, " b"]) -> tuple[Tensor, Tensor]:
+    """Mean cross-entropy (g,) and each sample's gradient in the logits (b, k, g): chances minus 1 at the label."""
+    chances = logits.softmax(dim=1)
+    of_label = labels[:, None, None].expand(-1, 1, logits.shape[2])
+    loss = -chances.gather(1, of_label).clamp_min(1e-30).log().mean(dim=(0, 1))
+    return loss, chances.scatter_add(1, of_label, -torch.ones_like(of_label, dtype=chances.dtype))
+
+
+def several_labels(logits: Float[Tensor, "b k g"], targets: Int[Tensor, "b k"]) -> tuple[Tensor, Tensor]:
+    """The same of one classifier a class: chances minus the target; a target of -1 teaches nothing."""
+    wanted, known = targets[..., None].clamp_min(0).to(logits), (targets >= 0)[..., None]
+    loss = binary_cross_entropy_with_logits(logits, wanted.expand_as(logits), reduction="none")
+    return (loss * known).mean(dim=(0, 1)), (logits.sigmoid() - wanted) * known
+
+
 def _validate(
     features: Tensor, labels: Tensor, classes: int, rates: Sequence[float], schedule: dict[str, int]
 ) -> list[dict[str, float]]:
     """Scores of every learning rate on training samples that were held out."""
-    order = torch.randperm(len(features), generator=torch.Generator().manual_seed(schedule["seed"] + 1))
-    held_out = min(MOST_HELD_OUT, max(1, round(HELD_OUT * len(features))))
-    judge, learn = order[:held_out].to(features.device), order[held_out:].to(features.device)
+    learn, judge = (part.to(features.device) for part in split_off(len(features), schedule["seed"]))
     schedule = schedule | {"batch_size": min(schedule["batch_size"], len(learn))}
     heads = fit_heads(features[learn], labels[learn], classes, rates, **schedule)
-    scores = _score(features[judge], labels[judge], heads)
     return [
-        {"rate": rate, "top1": first, "top5": five, "loss": loss}
-        for rate, (first, five, loss) in zip(rates, scores, strict=True)
+        {"rate": rate, **accuracies(hits, labels[judge], torch.arange(classes))[0], "loss": loss}
+        for rate, (hits, loss) in zip(rates, judge_heads(features[judge], labels[judge], heads), strict=True)
     ]
 
 
-def _score(features: Tensor, labels: Tensor, heads: Heads) -> list[list[float]]:
-    """Top-1 and top-5 in percent and the mean loss, for each classifier."""
+def split_off(count: int, seed: int) -> tuple[Int[Tensor, " a"], Int[Tensor, " b"]]:
+    """Positions of the samples to learn from and of those that are held out, drawn from the seed."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + 1))
+    held_out = min(MOST_HELD_OUT, max(1, round(HELD_OUT * count)))
+    return order[held_out:], order[:held_out]
+
+
+def usual_epochs(count: int, batch_size: int) -> int:
+    """30 passes, or what 1000 steps need."""
+    return max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / math.ceil(count / batch_size)))
+
+
+def judge_heads(features: Tensor, labels: Tensor, heads: Heads) -> list[tuple[Bool[Tensor, "m 2"], float]]:
+    """Which samples are found first and among five, and the mean loss, for each classifier."""
     d, k, g = heads.weight.shape
-    totals = torch.zeros(g, 3, dtype=torch.float64)
+    found, lost = [], features.new_zeros(g)
     chunk = max(1, LOGITS // (k * g))
     for rows, known in zip(features.split(chunk), labels.split(chunk), strict=True):
         logits = torch.addmm(heads.bias.view(-1), rows, heads.weight.view(d, -1)).view(-1, k, g)
         target = known[:, None].expand(-1, g)
-        losses = cross_entropy(logits, target, reduction="none", ignore_index=-1).sum(0)  # (g,)
-        hits = count_hits(logits.permute(2, 0, 1), known)
-        totals += torch.cat([100 * hits, losses[:, None]], dim=1).cpu()
-    return (totals / len(features)).tolist()
+        lost += cross_entropy(logits, target, reduction="none", ignore_index=-1).sum(0)
+        found.append(find_hits(logits.permute(2, 0, 1), known))
+    return list(zip(torch.cat(found, dim=1), (lost / len(features)).tolist(), strict=True))

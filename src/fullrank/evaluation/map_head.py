@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from jaxtyping import Float
@@ -33,6 +35,11 @@ RESNET50 = {
 }
 
 
+def published_stage(layer: str) -> Stage:
+    """That of a ResNet's layer by timm's name; of other parts, that of the last."""
+    return RESNET50[f"res{int(layer[-1]) + 1}" if re.fullmatch("layer[1-4]", layer) else "res5"]
+
+
 class MapHead(nn.Sequential):
     """Average pooling, batch norm by channels with scale and offset, flatten, linear: VISSL's `eval_mlp`.
 
@@ -57,6 +64,16 @@ class MapHead(nn.Sequential):
         return cls(
             stage.channels, stage.width, classes, kernel=stage.kernel, stride=stage.stride, padding=stage.padding
         )
+
+    @classmethod
+    def of_map(cls, stage: Stage, shape: Sequence[int], classes: int) -> MapHead:
+        """The head of a map (c, h, w) of any size, its pooling in proportion to that of the stage."""
+        channels, height, width = shape
+        scale = min(height, width) / stage.side
+        kernel, stride = (max(1, round(each * scale)) for each in (stage.kernel, stage.stride))
+        padding = min(round(stage.padding * scale), kernel // 2)
+        cells = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
+        return cls(channels, channels * cells[0] * cells[1], classes, kernel=kernel, stride=stride, padding=padding)
 
     def pooled(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c _ _"]:
         """The map after pooling."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,12 @@ class Part:
     source: Source
     indices: np.ndarray
 
+    def answers(self, kept: np.ndarray) -> np.ndarray:
+        """What is known of the positions `kept`: labels (n,), or targets (n, classes) where a picture has several."""
+        known = self.source.labels if self.source.targets is None else self.source.targets
+        assert known is not None
+        return known[kept]
+
     @property
     def labels(self) -> np.ndarray:
         """Their labels, int64 (n,)."""
@@ -35,43 +42,64 @@ class Part:
 
 def labelled_parts(
     source: Source,
-    data: Any,
+    opened: Mapping[str, Any],
     *,
     test_split: str | None = None,
-    include: str | None = None,
     most: tuple[int, int],
     seed: int = 0,
 ) -> tuple[Part, Part]:
     """A part to learn from and a part to judge on, at most `most` pictures each, drawn from the seed.
 
-    The second is `test_split`, or the data's own test part, or a fifth of the source.
+    The second is `test_split`, or the data's own test part, or a fifth of the source. Pictures of which nothing is
+    known are left out. `opened` is what `open_pictures` was given for the source.
+
     Raises `InputError` where there are no labels.
     """
-    if source.labels is None:
-        raise InputError(f"{source.name} has no labels: give a folder with one subfolder a class")
+    if not is_labelled(source):
+        raise InputError(
+            f"{source.name} has no labels: give a folder with one subfolder a class, or a file with --annotations"
+        )
     chance = np.random.default_rng(seed)
-    other = judged_on(source, data, test_split, include)
+    other = judged_on(source, opened, test_split)
+    learnt = labelled_positions(source)
     if other is None:
-        order = chance.permutation(len(source))
-        first = max(1, round(len(source) * HELD_OUT))
+        order = chance.permutation(learnt)
+        first = max(1, round(len(learnt) * HELD_OUT))
         return Part(source, np.sort(order[first:][: most[0]])), Part(source, np.sort(order[:first][: most[1]]))
     if other.classes != source.classes:
         raise InputError(f"{other.name} and {source.name} name different classes: evaluate on parts of one data set")
     return (
-        Part(source, np.sort(chance.permutation(len(source))[: most[0]])),
-        Part(other, np.sort(chance.permutation(len(other))[: most[1]])),
+        Part(source, np.sort(chance.permutation(learnt)[: most[0]])),
+        Part(other, np.sort(chance.permutation(labelled_positions(other))[: most[1]])),
     )
 
 
-def judged_on(source: Source, data: Any, test_split: str | None, include: str | None) -> Source | None:
+def is_labelled(source: Source) -> bool:
+    """Whether a source knows anything of its pictures."""
+    return source.labels is not None or source.targets is not None
+
+
+def labelled_positions(source: Source) -> np.ndarray:
+    """The pictures of which something is known. Raises `InputError` where it is none."""
+    if source.targets is not None:
+        known = np.flatnonzero((source.targets >= 0).any(1))
+    else:
+        assert source.labels is not None
+        known = np.flatnonzero(source.labels >= 0)
+    if not len(known):
+        raise InputError(f"{source.name}: nothing is known of any of its {len(source):,} pictures")
+    return known
+
+
+def judged_on(source: Source, opened: Mapping[str, Any], test_split: str | None) -> Source | None:
     """The part of the data that is set aside for judging, if it has one."""
     if test_split is not None:
-        return open_pictures(data, test_split, include)
+        return open_pictures(**{**opened, "split": test_split})
     for name in TEST_NAMES:
         try:
-            other = open_pictures(data, name, include)
+            other = open_pictures(**{**opened, "split": name})
         except InputError:
             continue
-        if other.labels is not None and other.name != source.name:
+        if is_labelled(other) and other.name != source.name:
             return other
     return None

@@ -7,15 +7,26 @@ https://arxiv.org/abs/1905.01235; code: facebookresearch/fair_self_supervision_b
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Float, Int
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
 from fullrank.errors import InputError
 from fullrank.evaluation.average_precision import average_precision
+from fullrank.evaluation.protocol import (
+    MULTILABEL,
+    PROTOCOLS,
+    Array,
+    Result,
+    as_targets,
+    check_samples,
+    check_targets,
+    mean_average_precision,
+)
 
 PRESENT_WEIGHT = 2.0  # of a present sample; an absent one weighs 1
 FOLDS = 3
@@ -86,6 +97,55 @@ def svm_protocol(
     decisions = xt @ weights[:, :-1].T + weights[:, -1]
     precisions = [average_precision(d, t) for d, t in zip(decisions.T, np.asarray(test_targets).T, strict=True)]
     return SVMResult(cross_validation, cost, weights, decisions, np.array(precisions))
+
+
+@MULTILABEL.register("svm")
+def svm_of_targets(
+    train_features: Float[Array, "n d"],
+    train_targets: Int[Array, "n classes"] | None,
+    test_features: Float[Array, "m d"],
+    test_targets: Int[Array, "m classes"] | None,
+    *,
+    costs: Sequence[float] = VISSL_COSTS,
+) -> Result:
+    """`svm_protocol` as a result: mAP by area and by 11 points, and average precision of every class.
+
+    Raises:
+        InputError: as `check_targets`, with as many samples a class as there are folds.
+    """
+    samples = check_targets(train_features, train_targets, test_features, test_targets, fewest=FOLDS)
+    arrays = (samples.train, samples.train_targets, samples.test, samples.test_targets)
+    learnt = svm_protocol(*(array.cpu().numpy() for array in arrays), costs=costs)
+    scores, by_class = mean_average_precision(learnt.decisions, samples.test_targets.cpu().numpy(), samples.kept)
+    chosen = {f"cost={cost:g}": {"classes": float((learnt.cost == cost).sum())} for cost in costs}
+    return Result(
+        protocol="svm",
+        scores=scores,
+        n_train=len(samples.train),
+        n_test=len(samples.test),
+        classes=len(samples.kept),
+        settings={"costs": list(costs), "folds": FOLDS},
+        details=chosen,
+        by_class=by_class,
+        notes=samples.notes,
+    )
+
+
+@PROTOCOLS.register("svm")
+def svm_of_labels(
+    train_features: Float[Array, "n d"],
+    train_labels: Int[Array, " n"] | None,
+    test_features: Float[Array, "m d"],
+    test_labels: Int[Array, " m"] | None,
+    *,
+    costs: Sequence[float] = VISSL_COSTS,
+) -> Result:
+    """The same where every sample has one label: each class against all others."""
+    samples = check_samples(train_features, train_labels, test_features, test_labels)
+    learnt, judged = (as_targets(part, samples.classes) for part in (samples.train_labels, samples.test_labels))
+    result = svm_of_targets(samples.train, learnt, samples.test, judged, costs=costs)
+    by_class = {str(int(samples.known[int(place)])): score for place, score in result.by_class.items()}
+    return replace(result, by_class=by_class, notes=(*samples.notes, *result.notes))
 
 
 def held_out_folds(targets: np.ndarray) -> np.ndarray:

@@ -293,13 +293,50 @@ def accuracy(share: float | None) -> str:
 
 
 def evaluations(data: ReportData) -> dict[str, Any] | None:
-    """A table of all evaluations of the run, scores as percentages, and what its reader has to know."""
+    """A row an evaluation: its scores, those of every setting and class, and what its reader has to know."""
     entries = data.summary.get("evaluations") or []
-    shown = [key for one in entries for key, value in one.items() if not isinstance(value, dict | list)]
-    columns = [key for key in dict.fromkeys(shown) if key not in ("run", "backbone")]
-    rows = [[cell(one.get(column), column) for column in columns] for one in entries]
-    notes = dict.fromkeys(str(note) for one in entries for note in one.get("notes") or [])
-    return {"columns": list(map(wording.title, columns)), "rows": rows, "notes": list(notes)} if entries else None
+    judged = [one for one in entries if "scores" in one]
+    rows = [
+        {
+            "name": f"{one['protocol']}, {one['data']}",
+            "scores": [
+                (wording.SCORES[key], cell(value)) for key, value in one["scores"].items() if key in wording.SCORES
+            ],
+            "settings": _by_setting(one),
+            "samples": f"{one['n_train']:,} learnt from, {one['n_test']:,} judged"
+            if one["n_train"]
+            else f"{one['n_test']:,} judged",
+            "classes": sorted(one.get("by_class", {}).items(), key=lambda each: -each[1]),
+            "notes": list(map(str, one.get("notes") or [])),
+        }
+        for one in judged
+    ]
+    tables = [_transfer(one) for one in entries if "rows" in one]
+    return {"rows": rows, "tables": tables} if entries else None
+
+
+def _by_setting(one: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The first score of every setting, where there are several: numbers of neighbours, variants, seeds."""
+    first, details = next(iter(one["scores"]), ""), one.get("details") or {}
+    found = [(str(name), cell(scores[first])) for name, scores in details.items() if first in scores]
+    return found if len(found) > 1 else []
+
+
+def _transfer(one: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of several data sets, and what is missing in it."""
+    names = [name.removesuffix(" score") for row in one["rows"] for name in row if name.endswith(" score")]
+    columns = list(dict.fromkeys(names))
+    rows = [
+        [cell(row["data"])]
+        + [
+            f"{cell(row[name])} {wording.SCORES.get(row[f'{name} score'], '')}" if name in row else wording.MISSING
+            for name in columns
+        ]
+        + [cell(row.get("n_train")), cell(row.get("n_test"))]
+        for row in one["rows"]
+    ]
+    missing = [f"{name}: {reason}" for name, reason in one.get("missing", {}).items()]
+    return {"columns": ["data", *columns, "learnt from", "judged"], "rows": rows, "missing": missing}
 
 
 def cell(value: Any, column: str = "") -> str:

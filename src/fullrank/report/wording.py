@@ -56,6 +56,8 @@ MORE_MEASURES = {
     "uniformity": "How evenly the vectors cover the sphere. The more negative the better.",
     "self_cluster": "How much vectors crowd together on the sphere: 0 for none, 1 for a single point.",
 }
+PARTS = {"box": "boxes", "mask": "masks"}
+WAYS = {"i2t": "captions", "t2i": "images"}
 PROPER = {
     "n": "n",
     "d": "d",
@@ -74,6 +76,14 @@ PROPER = {
     "n_train": "Learnt from",
     "n_test": "Tested on",
 }
+SCORES = {
+    **{"top1": "top-1", "top1_std": "spread of top-1", "top5": "top-5", "per_class": "mean of classes"},
+    **{"best": "best epoch", "map": "mAP", "map_11": "mAP, 11 points"},
+    **{f"{kind}_ap{of}": f"AP{of} of {words}" for kind, words in PARTS.items() for of in ("", "50", "75")},
+    **{f"{ways}_r{k}": f"R@{k} of {words}" for ways, words in WAYS.items() for k in (1, 5, 10)},
+    **{"voc_ap50": "AP50 as of VOC 2007", "rsum": "sum of recalls"},
+}
+"""What the scores of evaluations are called; all are percentages, but the sum."""
 MISSING = "–"
 FREE = (("raw_pixels", "the raw pixels"), ("chance", "naming the largest class every time"))  # what costs no training
 

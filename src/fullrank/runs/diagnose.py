@@ -13,6 +13,7 @@ import torch
 from fullrank import collapse
 from fullrank.collapse import Verdict
 from fullrank.data import open_pictures
+from fullrank.data.statistics import Pixels
 from fullrank.data.vectors import read_vectors
 from fullrank.errors import InputError
 from fullrank.evaluation.features import embed_pictures
@@ -136,6 +137,7 @@ def judge_checkpoint(
     method, settings, taken = restore(path)
     source = open_pictures(**chosen_data(settings, data, split, include))
     chosen = np.unique(np.linspace(0, len(source) - 1, min(DIAGNOSED, len(source))).astype(int))
-    (representation, embedding), _ = embed_pictures(pictures_for(taken, source, chosen), method.embed)
+    pictures = pictures_for(Pixels.from_dict(taken["pixels"]), taken["image_size"], source, chosen)
+    (representation, embedding), _ = embed_pictures(pictures, method.embed)
     embeddings = as_the_loss_sees({"Y": representation, "Z": embedding}, method)
     return embeddings, judge(embeddings, method, settings)

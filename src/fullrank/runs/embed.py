@@ -11,6 +11,7 @@ import pyarrow.parquet
 import safetensors.numpy
 
 from fullrank.data import open_pictures
+from fullrank.data.statistics import Pixels
 from fullrank.errors import InputError
 from fullrank.files import write_atomically
 from fullrank.runs.evaluate import chosen_data, embed_with_progress, pictures_for
@@ -29,7 +30,8 @@ def embed_run(
     if not out.parent.is_dir():
         raise InputError(f"cannot write {out}: {out.parent} is no folder")
     source = open_pictures(**chosen_data(run.settings, data, split, include))
-    ((vectors, kept),) = embed_with_progress(run.backbone, [pictures_for(run.input, source)], device)
+    pictures = pictures_for(Pixels.from_dict(run.input["pixels"]), run.input["image_size"], source)
+    vectors, kept = embed_with_progress(run.backbone, pictures, device)
     names = [str(source.names[position]) for position in kept]
     labels = None if source.labels is None else [source.classes[label] for label in source.labels[kept]]
     write_vectors(out, vectors.numpy(), names, labels)

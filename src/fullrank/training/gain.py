@@ -41,7 +41,9 @@ def measured_parts(
     if seen is not None:
         most = min(most[0], max(FEWEST[0], seen)), min(most[1], max(FEWEST[1], seen))
     if source.labels is not None and len(source.classes) > 1:
-        parts = labelled_parts(source, settings.data, include=settings.include, most=most, seed=settings.seed)
+        parts = labelled_parts(
+            source, {"data": settings.data, "include": settings.include}, most=most, seed=settings.seed
+        )
         if len(parts[0].indices) > 1:
             return list(parts)
     return [Part(source, np.unique(np.linspace(0, len(source) - 1, min(most[0], len(source))).astype(int)))]
@@ -107,7 +109,7 @@ def gain(bank: Measured, queries: Measured, factor_kinds: dict[str, Any]) -> dic
 def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, labels: Tensor) -> float:
     """Top-1 of the weighted kNN classifier, percent."""
     result = knn(bank, bank_labels, queries, labels, k=(NEIGHBOURS,), temperature=TEMPERATURE)
-    return float(result.top1)
+    return float(result.scores["top1"])
 
 
 class FrozenPictures:

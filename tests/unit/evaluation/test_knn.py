@@ -47,11 +47,15 @@ def test_equals_scikit_learn(temperature: float) -> None:
 def test_result_is_that_of_20_neighbours_or_of_the_first() -> None:
     arrays = overlapping_classes()
     many, one = knn(*arrays, k=(5, 20, 200)), knn(*arrays, k=(20,))
-    assert (many.top1, many.top5, many.settings["k"]) == (one.top1, one.top5, 20)
+    assert (many.scores["top1"], many.scores["top5"], many.settings["k"]) == (
+        one.scores["top1"],
+        one.scores["top5"],
+        20,
+    )
     assert many.details.keys() == {"k=5", "k=20", "k=200"}
     other = knn(*arrays, k=(50, 5))
     assert other.settings["k"] == 50
-    assert other.top1 == other.details["k=50"]["top1"] != other.details["k=5"]["top1"]
+    assert other.scores["top1"] == other.details["k=50"]["top1"] != other.details["k=5"]["top1"]
 
 
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,16 +70,17 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_lengths_of_features_do_not_matter_and_low_temperature_leaves_the_nearest() -> None:
     train, train_labels, test, test_labels = overlapping_classes()
-    nearest = knn(train, train_labels, test, test_labels, k=(1,)).top1
+    nearest = knn(train, train_labels, test, test_labels, k=(1,)).scores["top1"]
     cold = knn(train * 1e3, train_labels, test * 1e-3, test_labels, k=(100,), temperature=1e-4)
-    assert cold.top1 == nearest
+    assert cold.scores["top1"] == nearest
 
 
 def test_classes_without_a_vote_are_not_among_the_first_five() -> None:
     train = torch.eye(8)
     labels = torch.arange(8)
     result = knn(train, labels, train[:1], labels[:1] + 1, k=(1, 8), temperature=0.1)
-    assert result.details == {"k=1": {"top1": 0.0, "top5": 0.0}, "k=8": {"top1": 0.0, "top5": 100.0}}
+    assert [scores["top5"] for scores in result.details.values()] == [0.0, 100.0]
+    assert [scores["top1"] for scores in result.details.values()] == [0.0, 0.0]
 
 
 def test_more_neighbours_than_samples_are_cut_and_noted() -> None:

@@ -72,7 +72,7 @@ def test_as_accurate_as_logistic_regression(data) -> None:
         train, labels, test, asked = (array.numpy() for array in arrays)
         train, test = (StandardScaler().fit(train).transform(part) for part in (train, test))
         theirs = [LogisticRegression(C=c, max_iter=1000).fit(train, labels) for c in (0.01, 1.0)]
-        gains.append(result.top1 - max(100 * each.score(test, asked) for each in theirs))
+        gains.append(result.scores["top1"] - max(100 * each.score(test, asked) for each in theirs))
     assert sum(gains) / 3 > -0.75
 
 
@@ -82,7 +82,7 @@ def test_test_samples_choose_nothing() -> None:
     wrong = linear_probe(train, labels, test * 100, asked.flip(0), epochs=10)
     assert right.settings == wrong.settings
     assert right.details == wrong.details
-    assert right.top1 != wrong.top1
+    assert right.scores["top1"] != wrong.scores["top1"]
 
 
 def test_best_rate_on_held_out_samples_is_taken() -> None:
@@ -124,9 +124,9 @@ def test_scale_offset_and_dead_dimensions_do_not_matter() -> None:
 
     options = {"learning_rates": (0.1,), "epochs": 200}
     moving = linear_probe(moved(train), labels, moved(test), asked, **options)
-    assert moving.top1 == linear_probe(train.double(), labels, test.double(), asked, **options).top1
+    assert moving.scores["top1"] == linear_probe(train.double(), labels, test.double(), asked, **options).scores["top1"]
     dead = linear_probe(with_dead(train), labels, with_dead(test), asked, **options)
-    assert dead.top1 == pytest.approx(moving.top1, abs=1.0)  # other first weights
+    assert dead.scores["top1"] == pytest.approx(moving.scores["top1"], abs=1.0)  # other first weights
 
 
 def test_standardised() -> None:
@@ -151,7 +151,7 @@ def test_two_samples_are_enough() -> None:
     result = linear_probe(torch.eye(2), torch.arange(2), torch.eye(2), torch.arange(2), epochs=30)
     assert len(result.details) == len(LEARNING_RATES)
     assert all(math.isfinite(scores["loss"]) for scores in result.details.values())
-    assert (result.top1, result.top5) == (100.0, 100.0)
+    assert (result.scores["top1"], result.scores["top5"]) == (100.0, 100.0)
 
 
 @pytest.mark.parametrize("wrong", [{"learning_rates": ()}, {"learning_rates": (0.1, -1.0)}, {"epochs": 0}])

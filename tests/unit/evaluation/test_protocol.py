@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import top_k_accuracy_score
+from sklearn.metrics import balanced_accuracy_score, recall_score, top_k_accuracy_score
 from torch import Tensor
 
 from fullrank.errors import InputError
 from fullrank.evaluation import PROTOCOLS, Result
-from fullrank.evaluation.protocol import check_samples, count_hits
+from fullrank.evaluation.protocol import accuracies, check_samples, find_hits
 
 
 def two_clusters(n: int = 12, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -26,10 +26,11 @@ def test_protocols_are_found_by_name_and_give_json(name: str) -> None:
     result = PROTOCOLS.get(name)(*train, *test)
     assert isinstance(result, Result)
     plain = json.loads(json.dumps(result.to_dict()))
-    assert plain | {"settings": 0, "details": 0, "notes": 0} == {
+    scores = {"top1": 100.0, "top5": 100.0, "per_class": 100.0}
+    assert plain | {"settings": 0, "details": 0, "notes": 0} == scores | {
         "protocol": name,
-        "top1": 100.0,
-        "top5": 100.0,
+        "scores": scores,
+        "by_class": {"0": 100.0, "1": 100.0},
         "n_train": 12,
         "n_test": 8,
         "classes": 2,
@@ -56,7 +57,7 @@ def test_labels_are_numbered_and_unseen_ones_marked() -> None:
 def test_unseen_labels_are_errors(name: str) -> None:
     train, (test, labels) = two_clusters(), two_clusters(8, seed=1)
     result = PROTOCOLS.get(name)(*train, test, labels + 2 * (torch.arange(8) < 2))
-    assert (result.top1, result.top5) == (75.0, 75.0)
+    assert (result.scores["top1"], result.scores["top5"]) == (75.0, 75.0)
     assert "2 test samples have a label that no train sample has" in result.notes
 
 
@@ -91,7 +92,7 @@ def test_hits_equal_scikit_learn() -> None:
     chance = torch.Generator().manual_seed(0)
     scores = torch.randn(2, 50, 9, generator=chance)
     labels = torch.randint(9, (50,), generator=chance)
-    hits = count_hits(scores, labels)
+    hits = find_hits(scores, labels).sum(1)
     for table, (first, five) in zip(scores, hits, strict=True):
         assert first == top_k_accuracy_score(labels, table, k=1, normalize=False)
         assert five == top_k_accuracy_score(labels, table, k=5, normalize=False)
@@ -100,5 +101,18 @@ def test_hits_equal_scikit_learn() -> None:
 def test_marked_labels_diverged_scores_and_scores_at_the_floor_are_no_hits() -> None:
     scores = torch.tensor([[[3.0, 0.0, 0.0], [torch.nan] * 3, [2.0, 1.0, 0.0], [2.0, 1.0, 0.0]]])
     labels = torch.tensor([-1, 0, 0, 2])
-    assert count_hits(scores, labels).tolist() == [[1.0, 2.0]]
-    assert count_hits(scores, labels, above=0.0).tolist() == [[1.0, 1.0]]
+    assert find_hits(scores, labels).sum(1).tolist() == [[1, 2]]
+    assert find_hits(scores, labels, above=0.0).sum(1).tolist() == [[1, 1]]
+
+
+def test_accuracies_are_those_of_scikit_learn() -> None:
+    """Labels are called 3, 5, 9; the last test sample has one that training lacks."""
+    chance = torch.Generator().manual_seed(0)
+    scores, labels = torch.randn(40, 3, generator=chance), torch.randint(3, (40,), generator=chance)
+    labels[-1] = -1
+    found, by_class = accuracies(find_hits(scores[None], labels)[0], labels, torch.tensor([3, 5, 9]))
+    guesses = scores.argmax(1)
+    recalls = recall_score(labels[:-1], guesses[:-1], average=None)
+    assert found["top1"] == pytest.approx(100 * (guesses == labels).float().mean().item(), abs=1e-4)
+    assert found["per_class"] == pytest.approx(100 * balanced_accuracy_score(labels[:-1], guesses[:-1]))
+    assert by_class == {name: pytest.approx(100 * each) for name, each in zip(("3", "5", "9"), recalls, strict=True)}

@@ -172,7 +172,8 @@ def test_numbers_reach_the_page(pages):
         assert words in text, words
     for words in ("shape accuracy 91.0%", "untrained 48.0%", "hue R² 0.35", "untrained 0.77", "rotation R² -0.03"):
         assert words in text, words
-    assert "Protocol Top-1 Top-5 Learnt from Tested on Classes Data knn 72.7% 97.0% 5,000 2,000 6 shapes[test]" in text
+    assert "knn, shapes[test] top-1 top-5 72.7 97 5,000 learnt from, 2,000 judged; k=10: 72.7, k=20: 71.7" in text
+    assert "2 classes disk 91.5 ring 12.2" in text
     assert "The test samples come from the training set." in text
     assert "neighbours here carry the label of their query" in text
     assert "test_resnet, 40 epochs" in text
@@ -200,7 +201,8 @@ def test_names_from_outside_stay_text(tmp_path):
     content["verdict"][EVIL] = content["verdict"]["Y"]
     content["verdict"]["Y"]["measures"][EVIL] = 1.0
     content["factors"][0]["name"] = EVIL
-    content["evaluations"][0][EVIL] = EVIL
+    content["evaluations"][0] |= {"data": EVIL, "notes": [EVIL], "by_class": {EVIL: 1.0}}
+    content["evaluations"][0]["details"][EVIL] = {"top1": 1}
     (folder / "summary.json").write_text(json.dumps(content))
     (folder / "config.yaml").write_text(EVIL)
     with np.load(folder / "diagnostics.npz") as archive:

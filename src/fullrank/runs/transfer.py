@@ -1,0 +1,62 @@
+"""`fullrank evaluate --protocol transfer`: one network on many data sets by several protocols, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from fullrank.errors import InputError
+from fullrank.files import plain
+from fullrank.runs.evaluate import check_options, evaluate_model, keep_result, open_asked, place_of
+from fullrank.terminal import log_console
+
+PROTOCOLS = ("linear", "knn", "svm")
+SAME = ("model", "backbone", "weights", "layer", "image_size", "date", "versions", "hardware")
+"""What all results of a table have in common."""
+
+
+def transferred(*, sets: Sequence[str] = (), protocols: Sequence[str] = PROTOCOLS) -> None:
+    """The options of this protocol.
+
+    Args:
+        sets: data sets, as `data` takes them, --sets '[cifar10.tar.xz, caltech101.zip]'; else --data names the one.
+        protocols: which results a set gets.
+    """
+
+
+def evaluate_transfer(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What `fullrank.evaluate` does with this protocol; `asked` are its arguments by name.
+
+    A set that cannot be opened, and a protocol that a set cannot have, are rows that say so.
+    """
+    settings, console = SimpleNamespace(**asked), log_console()
+    options = {"sets": (), "protocols": PROTOCOLS} | check_options(settings, [transferred])
+    sets = list(options["sets"]) or [settings.data]
+    if sets == [None]:
+        raise InputError("transfer needs data sets: --sets '[cifar10.tar.xz, caltech101.zip]'")
+    model = open_asked(given, settings)
+    rows, missing, common = [], {}, {}
+    for data in sets:
+        row: dict[str, Any] = {"data": str(data)}
+        for protocol in options["protocols"]:
+            console.print(f"transfer: {data}, {protocol}", markup=False)
+            try:
+                result = evaluate_model(given, {**asked, "data": data, "protocol": protocol, "options": {}})
+            except InputError as error:
+                missing[f"{data}, {protocol}"] = str(error)
+                continue
+            name, score = next(iter(result["scores"].items()))
+            row |= {
+                protocol: score,
+                f"{protocol} score": name,
+                "n_train": result["n_train"],
+                "n_test": result["n_test"],
+            }
+            common = {name: result[name] for name in SAME}
+        rows.append(row)
+    if not common:
+        raise InputError(f"none of {len(sets)} data sets could be used: {next(iter(missing.values()))}")
+    record = {"protocol": "transfer", "data": f"{len(sets)} sets", "rows": rows, "missing": missing} | common
+    keep_result(model, record, place_of(model, "transfer", f"{len(sets)} sets", settings.output))
+    return plain(record)

@@ -1,0 +1,170 @@
+"""A classifier on a network, trained on labelled pictures, judged after every epoch, and gone on with when stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fullrank import distributed
+from fullrank.data.loading import MEMORY_LIMIT, choose_placement, load_in_memory
+from fullrank.data.memory import available_memory
+from fullrank.data.source import Chosen
+from fullrank.evaluation.features import Pictures, evaluating, normalise
+from fullrank.evaluation.model import digest_of
+from fullrank.evaluation.protocol import accuracies, find_hits
+from fullrank.schedules import Progress
+from fullrank.training.batches import Batches, Plan, mix
+from fullrank.training.feed import Feed, MemoryFeed, WorkerFeed
+from fullrank.training.kept import Kept
+from fullrank.training.task import Task
+from fullrank.views import Augment, supervised_views
+
+HEAD_STD = 0.01  # of a classifier's first weights, in every code that is followed
+
+
+def linear_head(width: int, classes: int) -> nn.Linear:
+    """Weights from N(0, 0.01), no bias at first."""
+    head = nn.Linear(width, classes)
+    nn.init.normal_(head.weight, std=HEAD_STD)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+class ClassifierRun:
+    """One run: crops of default area and flips, cross-entropy, the test pictures after every epoch.
+
+    Args:
+        task: pictures, device, and where a stopped run is kept.
+        pictures: those to learn from.
+        network: images -> logits of all classes.
+        optimizer: of what learns in it.
+        set_rates: sets the learning rates for a step.
+        epochs: passes over the pictures.
+        batch_size: in a step, at the most.
+        seed: of order and crops.
+        frozen: what stays in evaluation mode.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        pictures: Chosen,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        set_rates: Callable[[torch.optim.Optimizer, Progress], None],
+        *,
+        epochs: int,
+        batch_size: int,
+        seed: int,
+        frozen: nn.Module | None = None,
+    ) -> None:
+        fabric = task.fabric
+        rows = min(batch_size, len(pictures))
+        rows -= rows % fabric.world_size
+        self.batches = Plan(len(pictures), rows, epochs * (len(pictures) // rows), seed)
+        self.task, self.set_rates, self.seed, self.epochs, self.frozen = task, set_rates, seed, epochs, frozen
+        self.classes = len(pictures.classes)
+        self.identity = self._identity(network, optimizer)
+        self.network, self.optimizer = fabric.setup(network, optimizer)
+        self.feed, self.labels = _feed(pictures, task, seed)
+        self.feed.to(fabric.device)
+        own = task.test.indices[fabric.global_rank :: fabric.world_size]
+        self.test = Pictures(task.test.source, task.pixels, task.model.image_size, own)
+        self._decoded: list[tuple[np.ndarray, Tensor]] = []
+
+    def _identity(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> str:
+        """Of what a stopped run must have been to be gone on with: first weights, pictures, order and rates."""
+        rates = []
+        for step in range(0, self.batches.batches, max(1, self.batches.batches // 10)):
+            self.set_rates(optimizer, Progress(step, self.batches.batches, self.batches.batches_per_epoch))
+            rates.append([(group["lr"], group["weight_decay"]) for group in optimizer.param_groups])
+        source = self.task.train.source
+        return f"{digest_of(network)} {source.name} {len(source)} {dataclasses.asdict(self.batches)} {rates}"
+
+    def run(self) -> dict[str, float]:
+        """Train to the end and return the scores of the last epoch, with the best top-1 of all."""
+        kept = Kept(self.task)
+        if found := kept.done(self.identity):
+            return found
+        step, history = self._resume(kept)
+        per_epoch = self.batches.batches_per_epoch
+        world, rank = self.task.fabric.world_size, self.task.fabric.global_rank
+        loader = self.feed.loader(Batches(self.batches, start=step, rank=rank, world_size=world))
+        for loaded in self.task.track(loader, self.batches.batches - step, f"training, seed {self.seed}"):
+            torch.manual_seed(mix(self.seed, step))
+            self._step(loaded, Progress(step, self.batches.batches, per_epoch))
+            step += 1
+            if step % per_epoch == 0:
+                history.append(self.judge())
+                self.task.say(
+                    f"seed {self.seed}  epoch {len(history)}/{self.epochs}  top-1 {history[-1]['top1']:.2f} %"
+                )
+                kept.keep(self.identity, self._state(step, history))
+        scores = {**history[-1], "best": max(each["top1"] for each in history)}
+        kept.finish(self.identity, scores)
+        return scores
+
+    def _step(self, loaded: Any, progress: Progress) -> None:
+        self.set_rates(self.optimizer, progress)
+        self.network.train()
+        if self.frozen is not None:
+            self.frozen.eval()
+        batch = self.feed.views(loaded)
+        labels = self.labels[batch.index.cpu()].to(self.task.fabric.device)
+        loss = nn.functional.cross_entropy(self.network(batch.views[0]), labels)
+        self.optimizer.zero_grad()
+        self.task.fabric.backward(loss)
+        self.optimizer.step()
+
+    @torch.no_grad()
+    def judge(self) -> dict[str, float]:
+        """Scores on the test pictures, of which every process looks at its share."""
+        labels: Any = self.test.source.labels
+        hits, known = [torch.empty(0, 2, dtype=torch.bool)], [torch.empty(0, dtype=torch.int64)]
+        with evaluating(self.network):
+            for part, images in self._test_chunks():
+                logits = self.network(normalise(images.to(self.task.fabric.device), self.test.pixels)).float().cpu()
+                known.append(torch.from_numpy(labels[part]))
+                hits.append(find_hits(logits[None], known[-1])[0])
+        shares = distributed.gather_objects((torch.cat(hits), torch.cat(known)))
+        hits, known = ([share[place] for share in shares] for place in (0, 1))
+        return accuracies(torch.cat(hits), torch.cat(known), torch.arange(self.classes))[0]
+
+    def _test_chunks(self) -> Iterable[tuple[np.ndarray, Tensor]]:
+        """The test pictures, decoded once where they fit in memory: they are looked at after every epoch."""
+        size = self.test.image_size
+        need = 4 * len(self.test.indices) * self.test.pixels.channels * size * size
+        if need > min(MEMORY_LIMIT, available_memory() // 4):
+            return self.test.chunks()
+        self._decoded = self._decoded or list(self.test.chunks())
+        return self._decoded
+
+    def _state(self, step: int, history: list[dict[str, float]]) -> dict[str, Any]:
+        states = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
+        return {"step": step, "history": history, **states}
+
+    def _resume(self, kept: Kept) -> tuple[int, list[dict[str, float]]]:
+        """Step and scores so far, of the same run that was stopped."""
+        half = kept.half(self.identity)
+        if half is None:
+            return 0, []
+        self.network.load_state_dict(half["network"])
+        self.optimizer.load_state_dict(half["optimizer"])
+        return half["step"], half["history"]
+
+
+def _feed(pictures: Chosen, task: Task, seed: int) -> tuple[Feed, Tensor]:
+    """What gives random crops of the pictures, and the label of each that it gives."""
+    pixels, size = task.pixels, task.model.image_size
+    recipe = supervised_views(size)
+    augment = Augment(recipe, pixels.mean, pixels.std)
+    labels = torch.from_numpy(pictures.labels)  # type: ignore[arg-type]
+    if choose_placement(pictures, pixels, size)[0] == "memory":
+        images, kept = load_in_memory(pictures, pixels, size)
+        return MemoryFeed(images, augment), labels[kept]
+    return WorkerFeed(pictures, pixels, recipe, augment, workers=task.workers, seed=seed), labels

@@ -1,0 +1,382 @@
+"""Detection and instance segmentation: a detector on the backbone, trained and judged as COCO and VOC are."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import statistics
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+
+from fullrank.data.statistics import Pixels
+from fullrank.errors import InputError, unknown
+from fullrank.evaluation.features import evaluating
+from fullrank.evaluation.protocol import Result
+from fullrank.evaluation.splits import Part
+from fullrank.networks.batch_norm import synchronise_batch_norm
+from fullrank.networks.detector import Kind, build_detector, freeze_backbone, level_batch_norm
+from fullrank.training.batches import Batches, Draw, Plan, mix
+from fullrank.training.kept import Kept
+from fullrank.training.task import TRAINED, Task
+
+Variant = Literal["finetuned", "frozen", "scratch"]
+ELEVEN = [place / 10 for place in range(11)]  # recalls of VOC 2007's average precision
+SAVE_SECONDS = 60.0
+LEVELLING = 50  # batches for precise batch norm, at the most
+LARGE = 400  # shorter sides (pixels) from which pictures are taken to be of the published kind
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long and how fast.
+
+    Attributes:
+        steps: of the optimiser.
+        batch_size: pictures in a step.
+        learning_rate: at 16 pictures a step.
+        warmup: steps in which it rises.
+        warmup_factor: where it starts.
+        drops: shares of the run after which it is a tenth.
+        weight_decay: of all weights.
+        rpn_weight: of the proposals' losses.
+    """
+
+    steps: int
+    batch_size: int = 16
+    learning_rate: float = 0.02
+    warmup: int = 100
+    warmup_factor: float = 0.001
+    drops: tuple[float, ...] = (0.75, 11 / 12)
+    weight_decay: float = 1e-4
+    rpn_weight: float = 1.0
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, from 0."""
+        rate = self.learning_rate * self.batch_size / 16 * 0.1 ** sum(step >= drop * self.steps for drop in self.drops)
+        warmup = min(self.warmup, self.steps // 4)
+        if step >= warmup:
+            return rate
+        return rate * (self.warmup_factor + (1 - self.warmup_factor) * step / warmup)
+
+
+# Published settings: facebookresearch/moco detection (C4 on VOC), InfoMin's FPN on COCO, and those of VICReg's paper.
+PUBLISHED: dict[str, Training] = {
+    "moco voc": Training(24_000, drops=(0.75, 11 / 12)),
+    "barlowtwins voc": Training(24_000, learning_rate=0.1, warmup=1000, warmup_factor=0.333),
+    "vicreg voc": Training(24_000, learning_rate=0.1, warmup=1000, warmup_factor=0.333, rpn_weight=0.2),
+    "infomin coco": Training(90_000, drops=(2 / 3, 8 / 9)),
+    "vicreg coco": Training(90_000, learning_rate=0.04, warmup=50, drops=(2 / 3, 8 / 9)),
+}
+
+
+class Marked(Dataset):
+    """Pictures in [0, 1] (C, H, W) and what is marked in them, as torchvision's detectors take it.
+
+    Args:
+        part: pictures with objects.
+        pixels: how pictures are scaled.
+        masks: whether masks are read.
+        flips: whether pictures are mirrored at random, by the number of the draw.
+        seed: of the flips.
+    """
+
+    def __init__(self, part: Part, pixels: Pixels, *, masks: bool, flips: bool, seed: int = 0) -> None:
+        self.source, self.positions, self.pixels = part.source, part.indices, pixels
+        self.masks, self.flips, self.seed = masks, flips, seed
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        place, number = draw
+        index = int(self.positions[place])
+        image = torch.from_numpy(self.pixels.to_unit(self.source.read(index))).permute(2, 0, 1)
+        assert self.source.objects is not None
+        marked = self.source.objects[index]
+        size = image.shape[-2:]
+        kept = ~marked.ignored if self.flips else np.ones(len(marked), bool)  # nothing is learnt from crowds
+        target: dict[str, Tensor] = {
+            "boxes": tv_tensors.BoundingBoxes(torch.from_numpy(marked.boxes[kept]), format="XYXY", canvas_size=size),  # type: ignore[call-overload]
+            "labels": torch.from_numpy(marked.labels[kept]) + 1,  # 0 is the background
+            "iscrowd": torch.from_numpy(marked.ignored[kept]).long(),
+        }
+        if self.masks:
+            masks = marked.masks()[kept] if marked.masks else np.zeros((0, *size), bool)
+            target["masks"] = tv_tensors.Mask(torch.from_numpy(masks).to(torch.uint8))
+        if self.flips and mix(self.seed, number) & 1:
+            image, target = (
+                torchvision.transforms.v2.functional.horizontal_flip(image),
+                {
+                    name: torchvision.transforms.v2.functional.horizontal_flip(value)
+                    if isinstance(value, tv_tensors.TVTensor)
+                    else value
+                    for name, value in target.items()
+                },
+            )
+        return image, {name: value.as_subclass(Tensor) for name, value in target.items()}
+
+
+def collate(samples: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Lists of pictures and targets, which differ in size."""
+    images, targets = zip(*samples, strict=True)
+    return list(images), list(targets)
+
+
+@TRAINED.register("detection")
+def detect(
+    task: Task,
+    *,
+    variants: Sequence[Variant] = ("finetuned",),
+    detector: Kind | None = None,
+    masks: bool | None = None,
+    recipe: str | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    short_sides: Sequence[int] | None = None,
+    regions: int = 512,
+    proposals: int = 1000,
+    seed: int = 0,
+) -> Result:
+    """Average precision of detectors on the backbone, trained alike: same pictures, order, steps and rates.
+
+    Args:
+        task: network, and pictures with objects.
+        variants: finetuned, frozen (only the detector's own parts learn), scratch (random weights): one row each.
+        detector: c4 (Faster R-CNN on a ResNet's third stage) or fpn (with a feature pyramid; for masks, and for
+            backbones that are no ResNets).
+        masks: whether pixels are learnt and judged too; where the pictures have them when left out.
+        recipe: whose published settings: "moco voc", "vicreg voc", "barlowtwins voc", "infomin coco", "vicreg coco";
+            by default the first for boxes and InfoMin's for masks.
+        steps: of the optimiser, in place of the recipe's 24,000 or 90,000.
+        batch_size: pictures in a step, in place of 16; rates follow it in proportion.
+        learning_rate: at 16 pictures a step, in place of the recipe's.
+        short_sides: of pictures in training, one drawn each time; 480 to 800, or their own where pictures are small.
+        regions: of a picture that the heads learn from in a step; fewer make a step on a processor short.
+        proposals: regions of a picture that are looked at in testing.
+        seed: of heads, order and flips.
+
+    Raises:
+        InputError: pictures without objects, a detector that the backbone cannot have, or a loss that is not finite.
+    """
+    masks = _has_masks(task.train) and _has_masks(task.test) if masks is None else masks
+    sides, test_side = sides_for(task.train, tuple(short_sides or ()))
+    kind: Kind = detector or ("c4" if not masks and hasattr(task.model.backbone, "layer4") else "fpn")
+    training = _training(recipe or ("infomin coco" if masks else "moco voc"), steps, batch_size, learning_rate)
+    classes = task.train.source.classes
+    same: dict[str, Any] = {
+        "kind": kind,
+        "masks": masks,
+        "sides": sides,
+        "seed": seed,
+        "regions": regions,
+        "proposals": proposals,
+    }
+    same |= {"weights": task.model.weights, "data": task.train.source.name, "pictures": len(task.train.indices)}
+    kept, scores, by_class = Kept(task), dict[str, dict[str, float]](), dict[str, dict[str, float]]()
+    for variant in variants:
+        identity = f"{variant} {sorted((dataclasses.asdict(training) | same).items())}"
+        if found := kept.done(identity):
+            scores[variant], by_class[variant] = found
+            continue
+        torch.manual_seed(seed)
+        built = build_detector(
+            with_weights(task.model.backbone, variant),
+            len(classes),
+            kind=kind,
+            masks=masks,
+            short_sides=sides,
+            test_side=test_side,
+            mean=task.pixels.mean,
+            std=task.pixels.std,
+            regions=regions,
+            proposals=proposals,
+        )
+        if variant == "frozen":
+            freeze_backbone(built)
+        run = DetectorRun(task, built, training, masks=masks, seed=seed)
+        run.train(variant, kept, identity)
+        scores[variant], by_class[variant] = run.judge()
+        kept.finish(identity, (scores[variant], by_class[variant]))
+    quoted = next(iter(variants))
+    measured = {"detector": kind, "masks": masks, "short_sides": list(sides), "test_side": test_side, "seed": seed}
+    measured |= {"regions": regions, "proposals": proposals}
+    return Result(
+        protocol="detection",
+        scores=scores[quoted],
+        n_train=len(task.train.indices),
+        n_test=len(task.test.indices),
+        classes=len(classes),
+        settings=dataclasses.asdict(training) | measured | {"recipe": recipe},
+        details=dict(scores),
+        by_class=by_class[quoted],
+    )
+
+
+def with_weights(backbone: nn.Module, variant: Variant) -> nn.Module:
+    """A copy of the backbone, for `scratch` with first weights drawn anew."""
+    if variant not in ("finetuned", "frozen", "scratch"):
+        raise unknown("variant", variant, ("finetuned", "frozen", "scratch"))
+    copied = copy.deepcopy(backbone)
+    if variant == "scratch":
+        for module in copied.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()  # type: ignore[operator]
+        if hasattr(copied, "init_weights"):
+            copied.init_weights()  # type: ignore[operator]
+    return copied
+
+
+def _training(recipe: str, steps: int | None, batch_size: int | None, learning_rate: float | None) -> Training:
+    if recipe not in PUBLISHED:
+        raise unknown("detection recipe", recipe, PUBLISHED, listed=True)
+    given: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+    return dataclasses.replace(PUBLISHED[recipe], **{name: value for name, value in given.items() if value is not None})
+
+
+def _has_masks(part: Part) -> bool:
+    assert part.source.objects is not None
+    marked = (part.source.objects[int(index)] for index in part.indices)
+    return next((each.masks is not None for each in marked if len(each)), False)
+
+
+def sides_for(train: Part, asked: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+    """Shorter sides of pictures in training and in testing: as asked for, as published, or small pictures' own."""
+    if asked:
+        return asked, max(asked)
+    looked = [train.source.read(int(index)).shape[:2] for index in train.indices[:: max(1, len(train.indices) // 50)]]
+    usual = int(statistics.median(min(shape) for shape in looked))
+    if usual >= LARGE:
+        return tuple(range(480, 801, 32)), 800
+    return (usual,), usual
+
+
+class DetectorRun:
+    """A detector, its pictures, and how it is trained."""
+
+    def __init__(self, task: Task, detector: Any, training: Training, *, masks: bool, seed: int) -> None:
+        fabric = task.fabric
+        if fabric.world_size > 1:
+            detector = synchronise_batch_norm(detector, fabric.device.type)
+        learning = [value for value in detector.parameters() if value.requires_grad]
+        optimizer = torch.optim.SGD(learning, lr=0.0, momentum=0.9, weight_decay=training.weight_decay)
+        self.fabric, self.say, self.track, self.training, self.masks, self.seed = (
+            fabric,
+            task.say,
+            task.track,
+            training,
+            masks,
+            seed,
+        )
+        self.test_side = detector.test_side
+        self.detector, self.optimizer = fabric.setup(detector, optimizer)
+        rows = min(training.batch_size, len(task.train.indices))
+        self.plan = Plan(len(task.train.indices), rows - rows % fabric.world_size, training.steps, seed)
+        self.learnt = Marked(task.train, task.pixels, masks=masks, flips=True, seed=seed)
+        self.judged = Marked(task.test, task.pixels, masks=masks, flips=False)
+        self.loading: dict[str, Any] = {"collate_fn": collate, "num_workers": task.workers}
+
+    def _batches(self, start: int) -> Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]]:
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        batches = Batches(self.plan, start=start, rank=rank, world_size=world)
+        for images, targets in DataLoader(self.learnt, batch_sampler=batches, **self.loading):
+            yield self._moved(images, targets)
+
+    def _moved(self, images: list[Tensor], targets: list[dict[str, Tensor]]) -> Any:
+        device = self.fabric.device
+        return [image.to(device) for image in images], [
+            {name: value.to(device) for name, value in each.items()} for each in targets
+        ]
+
+    def train(self, variant: str, kept: Kept, identity: str) -> None:
+        """All steps, then precise batch norm."""
+        start = self._resume(kept.half(identity))
+        self.detector.train()
+        steps = self.track(self._batches(start), self.training.steps - start, f"training, {variant}")
+        for step, (images, targets) in enumerate(steps, start):
+            torch.manual_seed(mix(self.seed, step))
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.training.rate(step)
+            losses = self.detector(images, targets)
+            weight = {"loss_objectness": self.training.rpn_weight, "loss_rpn_box_reg": self.training.rpn_weight}
+            loss = torch.stack([weight.get(name, 1.0) * value for name, value in losses.items()]).sum()
+            if not loss.isfinite():
+                raise InputError(f"the detector's loss is {loss.item()} at step {step + 1}: lower --learning_rate")
+            self.optimizer.zero_grad()
+            self.fabric.backward(loss)
+            self.optimizer.step()
+            if kept.age > SAVE_SECONDS:
+                kept.keep(identity, self._state(step + 1))
+            if (step + 1) % max(1, self.training.steps // 20) == 0:
+                self.say(f"{variant}  step {step + 1}/{self.training.steps}  loss {loss.item():.3f}")
+        last = self._batches(max(0, self.training.steps - LEVELLING))
+        level_batch_norm(self.detector, last, lambda batch: self.detector(*batch))
+
+    def _state(self, step: int) -> dict[str, Any]:
+        return {"step": step, "detector": self.detector.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def _resume(self, half: dict[str, Any] | None) -> int:
+        """The step to begin with."""
+        if half is None:
+            return 0
+        self.detector.load_state_dict(half["detector"])
+        self.optimizer.load_state_dict(half["optimizer"])
+        return int(half["step"])
+
+    @torch.no_grad()
+    def judge(self) -> tuple[dict[str, float], dict[str, float]]:
+        """COCO's AP, AP50 and AP75 of boxes and of masks, VOC's AP50 by 11 points; AP of every class; percent."""
+        kinds = ("bbox", "segm") if self.masks else ("bbox",)
+        coco = mean_average_precision(kinds, class_metrics=True)
+        voc = mean_average_precision(("bbox",), iou_thresholds=[0.5], rec_thresholds=ELEVEN)
+        own = range(self.fabric.global_rank, len(self.judged), self.fabric.world_size)  # the metrics join the shares
+        draws = [[(place, place)] for place in own]
+        module = self.detector.module
+        trained_sides, module.transform.min_size = module.transform.min_size, (self.test_side,)
+        with evaluating(self.detector):
+            loader = DataLoader(self.judged, batch_sampler=draws, **self.loading)
+            for images, targets in self.track(loader, len(draws), "judging"):
+                images, targets = self._moved(images, targets)
+                found = self.detector(images)
+                for each in found if self.masks else ():
+                    each["masks"] = each["masks"][:, 0] > 0.5
+                    targets[0]["masks"] = targets[0]["masks"].bool()
+                coco.update(found, targets)
+                voc.update(found, targets)
+        module.transform.min_size = trained_sides
+        found = coco.compute()
+        scores = _scores(found, masks=self.masks) | {"voc_ap50": 100 * float(voc.compute()["map_50"])}
+        return scores, _by_class(found, self.judged.source.classes, masks=self.masks)
+
+
+def mean_average_precision(kinds: tuple[str, ...], **options: Any) -> Any:
+    """torchmetrics' metric. Raises `InputError` without pycocotools."""
+    from fullrank.data.objects import pycocotools_mask
+
+    pycocotools_mask()
+    from torchmetrics.detection import MeanAveragePrecision
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return MeanAveragePrecision(iou_type=kinds if len(kinds) > 1 else kinds[0], **options)  # type: ignore[arg-type]
+
+
+def _scores(found: dict[str, Tensor], *, masks: bool) -> dict[str, float]:
+    kinds = (("box", "bbox_"), ("mask", "segm_")) if masks else (("box", ""),)
+    names = (("ap", "map"), ("ap50", "map_50"), ("ap75", "map_75"))
+    return {f"{kind}_{name}": 100 * float(found[prefix + theirs]) for kind, prefix in kinds for name, theirs in names}
+
+
+def _by_class(found: dict[str, Tensor], classes: list[str], *, masks: bool) -> dict[str, float]:
+    each = found["bbox_map_per_class" if masks else "map_per_class"].reshape(-1)
+    pairs = zip(found["classes"].reshape(-1).tolist(), each.tolist(), strict=True)
+    return {classes[label - 1]: 100 * score for label, score in pairs if score >= 0}  # -1: none in the test pictures

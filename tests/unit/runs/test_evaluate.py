@@ -1,0 +1,146 @@
+"""`fullrank evaluate` on networks of others and on other formats, and what it refuses; the command, in this process."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from fullrank.cli import main
+from tests.unit.data.picture_files import encoded, write_folder
+
+
+def pictures(count=24, size=32):
+    """Dark ones and bright ones, not numbered in order."""
+    chance = np.random.default_rng(0)
+    return {
+        f"{n:02}.png": encoded((chance.integers(0, 90, (size, size, 3)) + 150 * (n % 2)).astype(np.uint8))
+        for n in range(count)
+    }
+
+
+def table(count=24):
+    rows = [f"{n:02}.png,{'bright' if n % 2 else 'dark'},{'train' if n < 16 else 'test'}" for n in range(count)]
+    return "\n".join(["file,label,split", *rows]).encode()
+
+
+class Command:
+    """The command line, called in a folder of its own."""
+
+    def __init__(self, folder, captured):
+        self.folder, self.captured = folder, captured
+
+    def __call__(self, *arguments):
+        code = main([str(each) for each in arguments])
+        out, err = self.captured.readouterr()
+        return SimpleNamespace(returncode=code, stdout=out, stderr=err)
+
+    def fails(self, *arguments):
+        """Run what must be refused: exit code 2 and one line, which is returned."""
+        done = self(*arguments)
+        assert (done.returncode, done.stdout) == (2, ""), done.stderr
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("fullrank: error: ")]
+        return line
+
+
+@pytest.fixture
+def labelled(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FULLRANK_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "100")
+    write_folder(tmp_path / "set", pictures() | {"labels.csv": table()})
+    return Command(tmp_path, capsys)
+
+
+@pytest.mark.parametrize("protocol", ["knn", "linear", "svm"])
+def test_a_network_of_timm_on_a_table(protocol, labelled):
+    arguments = ["timm:test_resnet", "--pretrained", "false", "--image_size", "32", "--data", "set"]
+    done = labelled("evaluate", *arguments, "--protocol", protocol, "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert next(iter(result["scores"].values())) > 90
+    assert set(result["by_class"]) == {"bright", "dark"}
+    assert (result["n_train"], result["n_test"]) == (16, 8)
+    stored = labelled.folder / "evaluations/timm-test_resnet" / f"{protocol}-set-train.json"
+    assert json.loads(stored.read_text())["scores"] == result["scores"]
+
+
+def test_a_file_of_weights(labelled):
+    torch.manual_seed(0)
+    network = timm.create_model("test_resnet")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, labelled.folder / "w.pth")
+    done = labelled("evaluate", "w.pth", "--backbone", "test_resnet", "--image_size", "32", "--data", "set", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["top1"] > 90
+    assert "do not fit" in labelled.fails("evaluate", "w.pth", "--backbone", "test_vit", "--data", "set")
+    assert "add --backbone NAME" in labelled.fails("evaluate", "w.pth", "--data", "set")
+    assert not (labelled.folder / "evaluations/w-pth/knn-set.json").exists()
+
+
+def test_fine_tuning(labelled):
+    arguments = ["timm:test_resnet", "--pretrained", "false", "--image_size", "32", "--data", "set"]
+    arguments += ["--protocol", "finetune", "--percent", "50", "--epochs", "2", "--seeds", "2", "--json"]
+    done = labelled("evaluate", *arguments)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["n_train"] == 8
+    assert set(result["details"]) == {"seed=0", "seed=1"}
+    assert "epoch 2/2" in done.stderr
+    assert not list(labelled.folder.rglob("*.ckpt"))
+
+
+def test_options_belong_to_protocols(labelled):
+    model = ["timm:test_resnet", "--pretrained", "false", "--data", "set"]
+    assert "unknown option 'percent'" in labelled.fails("evaluate", *model, "--percent", "10")
+    with pytest.raises(SystemExit):
+        labelled("evaluate", "--protocol", "finetune", "--help")
+    assert "--head_learning_rate" in labelled.captured.readouterr().out
+    assert "unknown protocol 'kn'" in labelled.fails("evaluate", *model, "--protocol", "kn")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["timm:test_resnet", "--pretrained", "false"], "is not a run, which remembers its data: add --data"),
+        (["timm:test_resnot"], "unknown timm model 'test_resnot'"),
+        (["nothing"], "no model 'nothing'"),
+        (["timm:test_resnet", "--pretrained", "false", "--data", "set", "--layer", "layer9"], "unknown layer 'layer9'"),
+        (["timm:test_resnet", "--pretrained", "false", "--data", "bare"], "has no labels"),
+        (["timm:test_resnet", "--pretrained", "false", "--data", "set", "--protocol", "detection"], "has no boxes"),
+        (["timm:test_resnet", "--pretrained", "false", "--data", "set", "--protocol", "retrieval"], "needs a run"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(arguments, words, labelled):
+    write_folder(labelled.folder / "bare", pictures(4))
+    assert words in labelled.fails("evaluate", *arguments)
+    assert not (labelled.folder / "evaluations").exists()
+
+
+def test_transfer_names_what_is_missing(labelled):
+    arguments = ["timm:test_resnet", "--pretrained", "false", "--image_size", "32", "--protocol", "transfer"]
+    done = labelled("evaluate", *arguments, "--sets", "[set, gone.zip]", "--protocols", "[knn, svm]")
+    assert done.returncode == 0, done.stderr
+    assert "missing: gone.zip, knn: no file or folder 'gone.zip'" in done.stdout
+    row = next(line for line in done.stdout.splitlines() if line.strip().startswith("set"))
+    assert "top1" in row
+    assert "map" in row
+
+
+def test_a_set_of_the_hub(labelled):
+    """Its pictures are streamed, and the first ones of both parts are judged."""
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["dark", "bright"])})
+    files = list(pictures().items())
+    (labelled.folder / "hub").mkdir()
+    for split, some in (("train", files[:16]), ("test", files[16:])):
+        rows = {"image": [{"bytes": content, "path": name} for name, content in some]}
+        rows |= {"label": [int(name[:2]) % 2 for name, _ in some]}
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(labelled.folder / f"hub/{split}.parquet")
+    arguments = ["timm:test_resnet", "--pretrained", "false", "--image_size", "32", "--k", "[3]", "--json"]
+    done = labelled("evaluate", *arguments, "--data", f"hf:{labelled.folder}/hub")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["top1"] > 90
+    assert (result["n_train"], result["n_test"], set(result["by_class"])) == (16, 8, {"dark", "bright"})

@@ -1,0 +1,183 @@
+"""Fine-tuning against a loop in plain torch; subsets, seeds, stops and two processes."""
+
+import dataclasses
+
+import lightning
+import numpy as np
+import pytest
+import timm
+import torch
+from torch import nn
+
+from fullrank.data import open_source
+from fullrank.data.arrays import Arrays
+from fullrank.data.statistics import measure_pixels
+from fullrank.errors import InputError
+from fullrank.evaluation.finetuning import PUBLISHED
+from fullrank.evaluation.model import Model
+from fullrank.evaluation.splits import Part
+from fullrank.evaluation.subsets import listed, share_of_classes
+from fullrank.schedules import Progress
+from fullrank.training.finetune import fine_tuner, finetune, recipe_of
+from fullrank.training.task import Task
+
+
+def task(checkpoint=None, **parts):
+    source = open_source("shapes:N=120,size=32")
+    test = open_source("shapes:N=120,size=32", "test")
+    torch.manual_seed(0)
+    model = Model("m", timm.create_model("test_resnet", num_classes=0).eval(), "test_resnet", 32)
+    fabric = lightning.Fabric(accelerator="cpu", devices=1)
+    kept = np.arange(24)
+    said = []
+    made = Task(
+        model,
+        measure_pixels(source),
+        Part(source, np.arange(120)),
+        Part(test, kept),
+        fabric,
+        checkpoint=checkpoint,
+        say=said.append,
+    )
+    return dataclasses.replace(made, **parts), said
+
+
+def test_a_share_of_every_class():
+    labels = np.repeat([0, 1, 3], [10, 20, 40])
+    chosen = share_of_classes(labels, 30, seed=0)
+    assert np.bincount(labels[chosen]).tolist() == [3, 6, 0, 12]
+    assert (np.diff(chosen) > 0).all()
+    assert (chosen == share_of_classes(labels, 30, seed=0)).all()
+    assert (chosen != share_of_classes(labels, 30, seed=1)).any()
+    with pytest.raises(InputError, match="1 % of the 10 pictures of class 0 is less than one"):
+        share_of_classes(labels, 1, seed=0)
+    with pytest.raises(InputError, match="percent is 0"):
+        share_of_classes(labels, 0, seed=0)
+
+
+def test_a_list_of_pictures(tmp_path):
+    names = [f"train/n0{n % 3}/n0{n % 3}_{n}.JPEG" for n in range(12)]
+    (tmp_path / "1percent.txt").write_text("n00_3.JPEG\nn01_7.JPEG 1\n\nn00_0.JPEG\n")
+    assert listed(tmp_path / "1percent.txt", names, "set").tolist() == [0, 3, 7]
+    (tmp_path / "other.txt").write_text("x.JPEG\n")
+    with pytest.raises(InputError, match="names none of the 12 pictures of set"):
+        listed(tmp_path / "other.txt", names, "set")
+    with pytest.raises(InputError, match="No such file"):
+        listed(tmp_path / "none.txt", names, "set")
+
+
+def test_recipes_are_those_of_the_nearest_share():
+    assert recipe_of("vicreg", 1) is PUBLISHED["vicreg", 1]
+    assert recipe_of("vicreg", 5) is PUBLISHED["vicreg", 10]
+    assert recipe_of("vicreg", 100) is PUBLISHED["vicreg", 10]
+    with pytest.raises(InputError, match="unknown fine-tuning recipe 'moco'"):
+        recipe_of("moco", 1)
+
+
+def test_every_step_is_that_of_plain_torch(monkeypatch):
+    """Two learning rates, momentum, cosine by epoch, batch norm in training mode."""
+    made, _ = task()
+    recipe = dataclasses.replace(PUBLISHED["vicreg", 10], epochs=2)
+    from fullrank.data.source import Chosen
+
+    tuner = fine_tuner(made, Chosen(made.train.source, np.arange(120)), recipe, 40, seed=3)
+    backbone, head = (part for part in timm_copy(made.model.backbone, tuner.network.module))
+    groups = [{"params": backbone.parameters()}, {"params": head.parameters()}]
+    optimizer = torch.optim.SGD(groups, lr=0.1, momentum=0.9)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 2)
+    for group, rate in zip(optimizer.param_groups, (0.01 * 40 / 256, 0.1 * 40 / 256), strict=True):
+        group["initial_lr"] = group["lr"] = rate
+    schedule.base_lrs = [group["lr"] for group in optimizer.param_groups]
+    chance = torch.Generator().manual_seed(1)
+    for step in range(6):
+        images, index = torch.randn(40, 3, 32, 32, generator=chance), torch.randperm(120, generator=chance)[:40]
+        labels = torch.from_numpy(made.train.source.labels)[index]
+        monkeypatch.setattr(tuner.feed, "views", lambda _, i=images, n=index: type("B", (), {"views": [i], "index": n}))
+        tuner._step(None, Progress(step, 6, 3))
+        backbone.train()
+        loss = nn.functional.cross_entropy(head(backbone(images)), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 3 == 2:
+            schedule.step()
+    for ours, theirs in zip(
+        tuner.network.module.parameters(), [*backbone.parameters(), *head.parameters()], strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def timm_copy(backbone, network):
+    import copy
+
+    return copy.deepcopy(network[0]), copy.deepcopy(network[1])
+
+
+def test_the_network_that_is_judged_stays_as_it_was():
+    made, _ = task()
+    before = {name: value.clone() for name, value in made.model.backbone.state_dict().items()}
+    finetune(made, epochs=1, batch_size=40)
+    for name, value in made.model.backbone.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_seeds_have_pictures_and_scores_of_their_own():
+    made, said = task()
+    result = finetune(made, percent=50, epochs=1, batch_size=30, seeds=2, seed=4)
+    assert list(result.details) == ["seed=4", "seed=5"]
+    each = [scores["top1"] for scores in result.details.values()]
+    assert result.scores["top1"] == pytest.approx(np.mean(each))
+    assert result.scores["top1_std"] == pytest.approx(np.std(each, ddof=1))
+    assert len(said) == 2
+    again = finetune(task()[0], percent=50, epochs=1, batch_size=30, seeds=1, seed=5)
+    assert again.scores["top1"] == result.details["seed=5"]["top1"]
+
+
+def test_a_stopped_run_goes_on_to_the_same_end(tmp_path):
+    whole = finetune(task()[0], epochs=3, batch_size=40)
+    place = tmp_path / "t.ckpt"
+
+    def stop(words):
+        raise KeyboardInterrupt
+
+    made, _ = task(place)
+    lines = []
+
+    def stop_at_second(words):
+        lines.append(words)
+        if len(lines) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(dataclasses.replace(made, say=stop_at_second), epochs=3, batch_size=40)
+    assert place.exists()
+    resumed, said = task(place)
+    assert finetune(resumed, epochs=3, batch_size=40).details == whole.details
+    assert len(said) < 3
+
+
+def test_what_is_done_is_not_done_again_and_nothing_of_another_network_is_taken(tmp_path):
+    place = tmp_path / "t.ckpt"
+    made, first = task(place)
+    one = finetune(made, epochs=1, batch_size=40)
+    again, said = task(place)
+    both = finetune(again, epochs=1, batch_size=40, seeds=2)
+    assert (len(first), len(said)) == (1, 1)  # the first seed's epoch was there
+    assert both.details["seed=0"] == one.details["seed=0"]
+    torch.manual_seed(5)
+    other = Model("m", timm.create_model("test_resnet", num_classes=0).eval(), "test_resnet", 32)
+    retrained, said = task(place, model=other)
+    finetune(retrained, epochs=1, batch_size=40)
+    assert len(said) == 1
+
+
+def test_it_learns():
+    """On pictures that are told by their brightness; labels of the classes are not numbered in order."""
+    chance = np.random.default_rng(0)
+    labels = np.arange(160) % 2
+    images = (chance.integers(0, 100, (160, 32, 32, 3)) + 120 * labels[:, None, None, None]).astype(np.uint8)
+    source = Arrays(images, labels)
+    made, _ = task(
+        train=Part(source, np.arange(100)), test=Part(source, np.arange(100, 160)), pixels=measure_pixels(source)
+    )
+    assert finetune(made, epochs=6, batch_size=20, learning_rate=0.1, head_learning_rate=0.5).scores["top1"] > 90
