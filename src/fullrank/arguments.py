@@ -21,6 +21,7 @@ FIRST = {
     "check": "data",
     "evaluate": "model",
     "embed": "run",
+    "export": "run",
     "diagnose": "path",
     "methods": "name",
 }

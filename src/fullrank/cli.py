@@ -14,6 +14,7 @@ SUMMARIES = {
     "check": "look at a data set before an hour is lost on it",
     "evaluate": "judge a trained backbone on labelled images",
     "embed": "write the representation of every image to a file",
+    "export": "write a run's backbone in the form that another library opens",
     "diagnose": "say whether an embedding has collapsed, why, and what to do",
     "methods": "show the family tree of the methods, or all about one",
 }

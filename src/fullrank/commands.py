@@ -285,6 +285,28 @@ def diagnose(
     return diagnose_path(path, data=data, split=split, include=include, target_std=target_std, report=report)
 
 
+def export(
+    run: Trained,
+    *,
+    to: Literal["timm", "torchvision", "huggingface", "detectron2", "onnx", "torchscript"] = "timm",
+    output: str | None = None,
+) -> Path:
+    """Write a run's backbone in the form that another library opens, with a model card.
+
+    Args:
+        run: folder of a run.
+        to: the library or format.
+        output: folder to make; RUN/export/FORMAT when left out.
+
+    Raises:
+        InputError: the library has no such network; nothing was written.
+    """
+    from fullrank.runs.export import export_run
+    from fullrank.runs.folder import Run
+
+    return export_run(run if isinstance(run, Run) else Run(run), to, Path(output) if output else None)
+
+
 def methods(name: str | None = None) -> FamilyTree | MethodPage:
     """Show the family tree of the methods, or one: equation, paper, options, views, published recipe, command.
 
