@@ -300,7 +300,7 @@ def evaluations(data: ReportData) -> dict[str, Any] | None:
         {
             "name": f"{one['protocol']}, {one['data']}",
             "scores": [
-                (wording.SCORES[key], cell(value)) for key, value in one["scores"].items() if key in wording.SCORES
+                (wording.SCORES[key], f"{value:.1f}") for key, value in one["scores"].items() if key in wording.SCORES
             ],
             "settings": _by_setting(one),
             "samples": f"{one['n_train']:,} learnt from, {one['n_test']:,} judged"
@@ -318,7 +318,7 @@ def evaluations(data: ReportData) -> dict[str, Any] | None:
 def _by_setting(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The first score of every setting, where there are several: numbers of neighbours, variants, seeds."""
     first, details = next(iter(one["scores"]), ""), one.get("details") or {}
-    found = [(str(name), cell(scores[first])) for name, scores in details.items() if first in scores]
+    found = [(str(name), f"{scores[first]:.1f}") for name, scores in details.items() if first in scores]
     return found if len(found) > 1 else []
 
 
@@ -329,7 +329,7 @@ def _transfer(one: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         [cell(row["data"])]
         + [
-            f"{cell(row[name])} {wording.SCORES.get(row[f'{name} score'], '')}" if name in row else wording.MISSING
+            f"{row[name]:.1f} {wording.SCORES.get(row[f'{name} score'], '')}" if name in row else wording.MISSING
             for name in columns
         ]
         + [cell(row.get("n_train")), cell(row.get("n_test"))]
