@@ -31,13 +31,12 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
-from sklearn.multiclass import OneVsRestClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
 import fullrank
+from fullrank.evaluation.average_precision import average_precision
 from fullrank.evaluation.protocol import as_targets
 from fullrank.evaluation.svm import VISSL_COSTS, unit_features
 from fullrank.machine import hardware, versions
@@ -132,8 +131,8 @@ def photograph_networks(options: argparse.Namespace) -> tuple[Run, Run]:
     return trained(options, "photographs", **settings), untrained(options, "photographs", **settings)
 
 
-def beside_scikit_learn(run: Run, data: str) -> dict[str, float]:
-    """The same features by scikit-learn: its SVM by the same protocol, and its logistic regression."""
+def beside_scikit_learn(run: Run, data: str) -> dict[str, Any]:
+    """The same features by scikit-learn: its SVM by the same protocol, and its logistic regression for several C."""
     asked = dict.fromkeys(("annotations", "label_column", "split", "include", "test_split", "backbone"))
     asked |= {"image_size": None, "pretrained": True, "layer": None, "pooling": "auto", "precision": "32"}
     settings = SimpleNamespace(data=data, seed=0, device="cpu", cache=True, **asked)
@@ -143,37 +142,43 @@ def beside_scikit_learn(run: Run, data: str) -> dict[str, float]:
         (values.numpy(), part.answers(kept))
         for part, (values, kept) in zip(parts, features_of(model, parts, settings), strict=True)
     ]
+    scaler = StandardScaler().fit(train)
+    scaled = scaler.transform(train), scaler.transform(test)
     if learnt.ndim == 1:
-        scaler = StandardScaler().fit(train)
-        logistic = LogisticRegression(C=0.01, max_iter=2000).fit(scaler.transform(train), learnt)
-        scores = {"linear top1": 100 * float(logistic.score(scaler.transform(test), known))}
-        several = [as_targets(labels, len(parts[0].source.classes)).numpy() for labels in (learnt, known)]
+        linear = {f"C={c:g}": 100 * float(logistic(c, scaled[0], learnt).score(scaled[1], known)) for c in PENALTIES}
+        learnt, known = (as_targets(labels, len(parts[0].source.classes)).numpy() for labels in (learnt, known))
     else:
-        scores, several = {}, [learnt, known]
-    learnt, known = several
-    kept = ((learnt == 1).sum(0) >= 3) & ((learnt != 1).sum(0) >= 3) & (known == 1).any(0)
-    if not scores:
-        scaler = StandardScaler().fit(train)
-        rows = (learnt >= 0).all(1)
-        each = OneVsRestClassifier(LogisticRegression(C=0.01, max_iter=2000))
-        each.fit(scaler.transform(train)[rows], (learnt[rows][:, kept] == 1).astype(int))
-        scores["linear map"] = mean_precision(each.decision_function(scaler.transform(test)), known[:, kept])
-    decisions = []
-    for column in np.flatnonzero(kept):
+        kept = columns(learnt, known, fewest=1)
+        linear = {
+            f"C={c:g}": mean_precision(
+                [logistic(c, scaled[0], learnt[:, k] == 1).decision_function(scaled[1]) for k in kept], known[:, kept]
+            )
+            for c in PENALTIES
+        }
+    kept, decisions = columns(learnt, known, fewest=3), []
+    for column in kept:
         svm = LinearSVC(class_weight={True: 2.0, False: 1.0}, dual=False, max_iter=2000)
-        search = GridSearchCV(svm, {"C": VISSL_COSTS}, scoring="average_precision", cv=StratifiedKFold(3), n_jobs=1)
+        search = GridSearchCV(svm, {"C": VISSL_COSTS}, scoring="average_precision", cv=StratifiedKFold(3))
         search.fit(unit_features(train), learnt[:, column] == 1)
         decisions.append(search.decision_function(unit_features(test)))
-    return scores | {"svm map": mean_precision(np.stack(decisions, 1), known[:, kept])}
+    return {"linear": linear, "svm map": mean_precision(decisions, known[:, kept])}
 
 
-def mean_precision(decisions: np.ndarray, known: np.ndarray) -> float:
-    """scikit-learn's average precision, the mean over classes, percent; what is -1 is left out."""
-    each = [
-        average_precision_score(known[known[:, place] >= 0, place], decisions[known[:, place] >= 0, place])
-        for place in range(known.shape[1])
-    ]
-    return 100 * float(np.mean(each))
+PENALTIES = (0.001, 0.01, 0.1, 1.0)
+
+
+def logistic(c: float, features: np.ndarray, labels: np.ndarray) -> LogisticRegression:
+    return LogisticRegression(C=c, max_iter=2000).fit(features, labels)
+
+
+def columns(learnt: np.ndarray, known: np.ndarray, *, fewest: int) -> np.ndarray:
+    """The classes that the protocols keep."""
+    return np.flatnonzero(((learnt == 1).sum(0) >= fewest) & ((learnt != 1).sum(0) >= fewest) & (known == 1).any(0))
+
+
+def mean_precision(decisions: list[np.ndarray], known: np.ndarray) -> float:
+    """VOC's average precision by area, the mean over classes, percent."""
+    return 100 * float(np.mean([average_precision(*each) for each in zip(decisions, known.T, strict=True)]))
 
 
 def detection(options: argparse.Namespace) -> dict[str, Any]:

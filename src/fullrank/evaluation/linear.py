@@ -122,12 +122,16 @@ def fit_heads(
 ) -> Heads:
     """One classifier for each learning rate (at batch 256), from the same first weights, in the same order.
 
-    Labels are numbers (n,), or targets (n, classes) where a sample may have several.
+    Labels are numbers (n,), or targets (n, classes) where a sample may have several. There the biases begin at the log
+    odds of the classes: most are rare, and small rates would take the whole run to learn no more than that.
     """
     chance = torch.Generator().manual_seed(seed)
     first = torch.randn(features.shape[1], classes, 1, generator=chance) * 0.01
     weight = first.to(features).repeat(1, 1, len(rates))
     bias = weight.new_zeros(classes, len(rates))
+    if labels.ndim == 2:
+        present, known = (labels == 1).sum(0), (labels >= 0).sum(0)
+        bias += torch.logit((present + 1) / (known + 2)).to(bias)[:, None]
 
     def batches(epoch: int) -> Iterator[Batch]:
         order = torch.randperm(len(features), generator=chance).to(features.device)

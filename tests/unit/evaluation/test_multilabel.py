@@ -9,7 +9,7 @@ from torch import nn
 
 from fullrank.errors import InputError
 from fullrank.evaluation import MULTILABEL, PROTOCOLS
-from fullrank.evaluation.linear import several_labels
+from fullrank.evaluation.linear import fit_heads, several_labels
 from fullrank.evaluation.multilabel import multilabel_probe
 
 
@@ -85,3 +85,16 @@ def test_targets_that_do_not_fit(change, words):
     given = {"train_features": x, "train_targets": y, "test_features": xt, "test_targets": yt}
     with pytest.raises(InputError, match=words):
         multilabel_probe(**given | change)
+
+
+def test_classes_begin_at_their_frequency():
+    """Most are rare: a small rate would take all steps to learn no more than that."""
+    chance = torch.Generator().manual_seed(0)
+    features = torch.randn(400, 8, generator=chance)
+    targets = (torch.rand(400, 3, generator=chance) < torch.tensor([0.02, 0.1, 0.5])).long()
+    targets[:40, 2] = -1
+    heads = fit_heads(features, targets, 3, [1e-9], epochs=1, batch_size=400, seed=0)
+    known = targets[40:, 2]
+    wanted = [(int(n) + 1) / (count + 2) for n, count in ((targets[:, 0].sum(), 400), (targets[:, 1].sum(), 400))]
+    wanted.append((int(known.sum()) + 1) / (len(known) + 2))
+    assert heads.bias[:, 0].sigmoid().tolist() == pytest.approx(wanted, rel=1e-5)
