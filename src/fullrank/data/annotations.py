@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -50,6 +50,17 @@ class Annotations:
     several: bool = True
     objects: Mapping[str, Callable[[], Objects]] | None = None
     splits: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def beside(self, folder: str, paths: Collection[str]) -> Annotations:
+        """The same, where the pictures that the file names lie beside it, by their whole paths."""
+        if not folder or not all(f"{folder}/{path}" in paths for path in self.labels):
+            return self
+        labels, unsure = (
+            {f"{folder}/{path}": each for path, each in part.items()} for part in (self.labels, self.unsure)
+        )
+        objects = self.objects and {f"{folder}/{path}": each for path, each in self.objects.items()}
+        splits = {split: frozenset(f"{folder}/{path}" for path in some) for split, some in self.splits.items()}
+        return replace(self, labels=labels, unsure=unsure, objects=objects, splits=splits)
 
     def placed(self, paths: Sequence[str], where: str) -> Annotations:
         """The same by the paths of the pictures at hand; see `sidecar.place`."""
@@ -109,12 +120,13 @@ def find_annotations(files: Files, column: str | None = None) -> Annotations | N
     found: list[Annotations] = []
     for path in filter(looks_like_annotations, files.paths):
         try:
-            found.append(read_annotations(path, sidecar.read_inside(files, path), files, column))
+            read = read_annotations(path, sidecar.read_inside(files, path), files, column)
+            found.append(read.beside(path.rpartition("/")[0], set(files.paths)))
         except InputError as error:
             log.warning("annotations are not taken: %s", error)
     if found:
         return join(found)
-    pairs = masks.pair(files.paths)
+    pairs = masks.drawn(files)
     return masks.read_masks("masks", pairs, files) if pairs else None
 
 

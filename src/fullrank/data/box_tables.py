@@ -13,6 +13,7 @@ import numpy as np
 from fullrank.data.annotations import Annotations, note_wrong
 from fullrank.data.coco import cut_box
 from fullrank.data.objects import Objects
+from fullrank.data.sidecar import PICTURES
 
 CORNERS = (
     *(("xmin", "ymin", "xmax", "ymax"), ("x_min", "y_min", "x_max", "y_max"), ("x1", "y1", "x2", "y2")),
@@ -46,6 +47,7 @@ def read_boxes(
     Raises:
         InputError: more than a tenth of the boxes has no area or lies outside its picture.
     """
+    label_column = label_column or only_words(rows, columns)
     found: dict[str, list[tuple[list[float], str]]] = defaultdict(list)
     wrong = []
     for spot, picture, row in rows:
@@ -68,6 +70,13 @@ def read_boxes(
         objects={picture: partial(_objects, mine, number) for picture, mine in found.items()},
         splits=splits,
     )
+
+
+def only_words(rows: Sequence[tuple[str, str, Mapping[str, Any]]], columns: tuple[str, ...]) -> str | None:
+    """The one other column that holds words, such as `cell_type`; None where there are none or several."""
+    others = [name for name in rows[0][2] if name not in (*PICTURES, *columns, "split", "width", "height", "depth")]
+    words = [name for name in others if any(_number(row.get(name)) is None and row.get(name) for _, _, row in rows)]
+    return words[0] if len(words) == 1 else None
 
 
 def _corners(row: Mapping[str, Any], columns: tuple[str, ...]) -> list[float]:

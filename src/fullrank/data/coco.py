@@ -13,6 +13,7 @@ import numpy as np
 from fullrank.data.annotations import Annotations, note_wrong, split_in_name
 from fullrank.data.objects import Drawn, Objects
 from fullrank.data.sidecar import text_of
+from fullrank.errors import InputError
 
 Marked = tuple[list[float], int, bool, Any]  # box, label, whether it is a crowd, segmentation
 
@@ -31,18 +32,21 @@ def read_coco(name: str, content: bytes) -> Annotations | None:
         return None
     if not any("bbox" in each for each in given["annotations"]):
         return None
-    images = {each["id"]: each for each in given["images"]}
-    categories = sorted(given["categories"], key=lambda each: each["id"])
-    numbers = {each["id"]: number for number, each in enumerate(categories)}
+    try:
+        images = {each["id"]: each for each in given["images"]}
+        paths = {number: _path(each["file_name"]) for number, each in images.items()}
+        categories = sorted(given["categories"], key=lambda each: each["id"])
+        numbers = {each["id"]: number for number, each in enumerate(categories)}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{name}: an image or a category lacks {error}: expected COCO's format") from error
     marked: dict[Any, list[Marked]] = defaultdict(list)
     wrong = []
     for annotation in given["annotations"]:
         try:
             marked[annotation["image_id"]].append(_marked(annotation, images, numbers))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             wrong.append(f"annotation {annotation.get('id', '?')}: {error}")
     note_wrong(name, wrong, len(given["annotations"]), "annotations")
-    paths = {number: each["file_name"].replace("\\", "/").removeprefix("./") for number, each in images.items()}
     split = split_in_name(name)
     return Annotations(
         name,
@@ -69,8 +73,22 @@ def _marked(annotation: Mapping[str, Any], images: Mapping[Any, Any], numbers: M
         ),
         numbers[category],
         bool(annotation.get("iscrowd", 0)),
-        annotation.get("segmentation") or None,
+        _drawn(annotation.get("segmentation"), images[image]),
     )
+
+
+def _path(name: str) -> str:
+    return name.replace("\\", "/").removeprefix("./")
+
+
+def _drawn(segmentation: Any, image: Mapping[str, Any]) -> Any:
+    """Polygons of three corners or more, or run lengths of the picture's size; None for what is neither."""
+    if isinstance(segmentation, list):
+        polygons = [each for each in segmentation if isinstance(each, list) and len(each) >= 6 and len(each) % 2 == 0]
+        return polygons if polygons and {"height", "width"} <= image.keys() else None
+    if isinstance(segmentation, dict) and "counts" in segmentation:
+        return segmentation if list(segmentation.get("size", [])) == [image.get("height"), image.get("width")] else None
+    return None
 
 
 def cut_box(box: Sequence[float], width: float | None, height: float | None) -> list[float]:
@@ -97,5 +115,7 @@ def _objects(marked: Sequence[Marked], image: Mapping[str, Any]) -> Objects:
         return Objects()
     boxes, labels, crowds, drawn = zip(*marked, strict=True)
     complete = all(each is not None for each, crowd in zip(drawn, crowds, strict=True) if not crowd)
-    masks = Drawn(drawn, int(image["height"]), int(image["width"])) if complete and any(drawn) else None
-    return Objects(np.array(boxes, np.float32), np.array(labels, np.int64), np.array(crowds, bool), masks)
+    filled = [each or [[x, y, r, y, r, b, x, b]] for each, (x, y, r, b) in zip(drawn, boxes, strict=True)]  # of crowds
+    masks = Drawn(filled, int(image["height"]), int(image["width"])) if complete and any(drawn) else None
+    many = np.array(crowds, bool)
+    return Objects(np.array(boxes, np.float32), np.array(labels, np.int64), many, masks, many)

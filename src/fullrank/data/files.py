@@ -11,11 +11,11 @@ from typing import BinaryIO
 
 import numpy as np
 
-from fullrank.data.annotations import Annotations, find_annotations, open_annotations
+from fullrank.data.annotations import Annotations, find_annotations, looks_like_annotations, open_annotations
 from fullrank.data.captions import find_captions, looks_like_captions, open_captions
 from fullrank.data.decode import STACKS, decode, explain
 from fullrank.data.layout import arrange, is_hidden, is_image, suffix
-from fullrank.data.masks import pair
+from fullrank.data.masks import drawn
 from fullrank.data.objects import Objects
 from fullrank.data.sidecar import Files, by_split, take_split
 from fullrank.data.source import Looked, Source, UnreadableImage
@@ -81,7 +81,7 @@ class ImageFiles(Source):
         annotations: str | None = None,
         label_column: str | None = None,
     ) -> None:
-        aside = {mask for some in pair(holder.paths).values() for mask in some} if include is None else set()
+        aside = {mask for some in drawn(holder).values() for mask in some} if include is None else set()
         images = [path for path in holder.paths if is_image(path) and path not in aside]
         self.ignored = Counter(suffix(p) or "none" for p in holder.paths if not (is_image(p) or is_hidden(p)))
         if not images:
@@ -117,6 +117,11 @@ class ImageFiles(Source):
         if known and known.objects is not None:
             self.objects = Looked([known.objects.get(names[file], Objects) for file in self._files])
 
+    @property
+    def beside(self) -> Sequence[str]:
+        """The paths of all files, pictures or not."""
+        return self._holder.paths
+
     def digest(self, index: int) -> bytes:
         """Of the file's content, and the number of the picture in it."""
         frame = 0 if self._frames is None else int(self._frames[index])
@@ -138,6 +143,11 @@ class ImageFiles(Source):
                 return decode(file, frame)
         except Exception as error:  # a decoder may raise anything on damaged bytes
             raise UnreadableImage(self.names[index], explain(error)) from error
+
+
+def annotation_files(source: Source) -> list[str]:
+    """The files beside the pictures that are called like labels or boxes."""
+    return list(filter(looks_like_annotations, source.beside)) if isinstance(source, ImageFiles) else []
 
 
 def _annotations(holder: Files, given: str | None, column: str | None) -> Annotations | None:

@@ -108,6 +108,10 @@ def _of_column(
     for picture, row in rows:
         mine = given.setdefault(picture, [])
         mine += [each for each in _parted(row.get(column), several) if each not in mine]
+    doubled = [picture for picture, mine in given.items() if len(mine) > 1]
+    if not several and 0 < len(doubled) <= sidecar.MAX_WRONG * len(given):  # a slip, not a set of several labels
+        note_wrong(name, [f"'{picture}' has two labels" for picture in doubled], len(given), "pictures")
+        given = {picture: mine for picture, mine in given.items() if len(mine) == 1}
     several = several or any(len(mine) > 1 for mine in given.values())
     known = {each for mine in given.values() for each in mine}
     numeric = all(each.lstrip("-").isdigit() for each in known)

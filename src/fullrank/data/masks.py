@@ -17,6 +17,7 @@ from fullrank.data.sidecar import Files
 from fullrank.errors import InputError
 
 FOLDER = re.compile(r".*masks?|mask_?images?|segmentation(class|object)?s?|instances?|panoptic|ground_?truth|gt", re.I)
+LOOKED, FEW, FLAT = 5, 8, 0.75  # masks that are looked at; their values, and the share of equal neighbours
 ENDING = re.compile(r"[_-](masks?|labels?|seg(mentation)?|instances?|gt)$", re.I)
 
 
@@ -40,6 +41,22 @@ def pair(paths: Sequence[str]) -> dict[str, list[str]]:
         if len(found) == 1:
             pairs[found[0]].append(path)
     return dict(pairs) if 2 * sum(map(len, pairs.values())) >= max(1, len(masks)) else {}
+
+
+def drawn(files: Files) -> dict[str, list[str]]:
+    """As `pair`, where the first masks look like it: photographs in a folder that is called `mask` are a class."""
+    pairs = pair(files.paths)
+    first = [mask for some in list(pairs.values())[:LOOKED] for mask in some[:1]]
+    return pairs if all(_is_flat(files, mask) for mask in first) else {}
+
+
+def _is_flat(files: Files, path: str) -> bool:
+    """Whether there are few values, or most pixels have that of their right neighbour; in photographs neither is so."""
+    try:
+        values = read_index_map(files, path)
+    except InputError:  # said when it is needed
+        return True
+    return len(np.unique(values)) <= FEW or bool((values[:, 1:] == values[:, :-1]).mean() > FLAT)
 
 
 def is_mask(path: str) -> bool:

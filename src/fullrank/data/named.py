@@ -93,6 +93,8 @@ def _torchvision_options(kind: Any, name: str, root: Path, split: str | None) ->
         if split not in (None, "train", "test"):
             raise unknown(f"split of torchvision:{name}", split, ["train", "test"])
         options["train"] = split != "test"
+    elif split is not None and "version" in parameters:  # of INaturalist: 2018, 2021_train, 2021_valid, ...
+        options["version"] = split
     elif split is not None and "split" in parameters:
         options["split"] = split
     elif split is not None:

@@ -25,12 +25,19 @@ class Objects:
         labels: int64 (k,), positions in the set's `classes`.
         ignored: bool (k,), crowds and what is marked as difficult: finding them is neither right nor wrong.
         masks: gives bool (k, H, W), or None where only boxes are known.
+        crowds: bool (k,), boxes around many, from which nothing is learnt; None where there are none.
     """
 
     boxes: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     labels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     ignored: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
     masks: Callable[[], np.ndarray] | None = None
+    crowds: np.ndarray | None = None
+
+    @property
+    def single(self) -> np.ndarray:
+        """Bool (k,), all but crowds."""
+        return np.ones(len(self), bool) if self.crowds is None else ~self.crowds
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -107,8 +114,11 @@ def read_index_map(files: Files, path: str) -> np.ndarray:
     try:
         with files.open(path) as file, Image.open(file) as image:
             values = np.asarray(image)  # of a palette, the indices
+            lossy = image.format in ("JPEG", "MPO")
     except Exception as error:  # a decoder may raise anything on damaged bytes
         raise InputError(f"cannot read the masks in '{path}': {error}") from error
+    if lossy:  # numbers do not survive it, black and white do
+        return (values.reshape(*values.shape[:2], -1).max(2) > 127).astype(np.int64)
     if values.ndim == 2:
         return values.astype(np.int64)
     colours = values[..., :3].astype(np.int64) @ np.array([1 << 16, 1 << 8, 1])

@@ -178,11 +178,13 @@ def take_split(
 ) -> tuple[list[str], str | None]:
     """The pictures of a split, and its name, where a file names `splits` and the folders do not.
 
-    As with folders, train is taken where it stands beside others and none is asked for.
+    As with folders, train is taken where it stands beside others and none is asked for; train and val together, VOC's
+    trainval, where there is a test part.
     """
     folders = {part for path in images for part in path.split("/")[:-1]}
     if asked is None and len(splits) > 1 and not folders & SPLIT_NAMES:
-        asked = next((name for name in ("train", "training", "trainval") if name in splits), None)
+        usual = ("train", "training", "trainval")
+        asked = next((name for name in (usual[::-1] if "test" in splits else usual) if name in splits), None)
     if asked is None or asked not in splits or asked in folders:
         return images, None
     return [path for path in images if path in splits[asked]], asked

@@ -160,6 +160,31 @@ def test_coco_polygons_and_run_lengths():
     assert masks[1].all()
 
 
+@pytest.mark.parametrize("segmentation", [[[]], [[1, 2]], [], None, {"counts": [0, 12], "size": [3, 4]}, "x"])
+def test_masks_that_are_none_leave_the_boxes(segmentation):
+    found = read_annotations("instances.json", coco([DOG, DOG | {"segmentation": segmentation}]))
+    marked = found.objects["images/a.png"]()
+    assert (len(marked), marked.masks) == (2, None)
+
+
+def test_a_crowd_without_a_mask_is_its_box():
+    pytest.importorskip("pycocotools")
+    found = read_annotations("instances.json", coco([DOG, CROWD | {"segmentation": None, "bbox": [2, 1, 4, 3]}]))
+    marked = found.objects["images/a.png"]()
+    assert marked.masks()[1].sum() == 12
+    assert marked.single.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["images", "categories"])
+def test_coco_without_what_it_needs(kind):
+    content = json.loads(coco([DOG]))
+    content[kind][0] = {"id": 1}
+    if kind == "categories":
+        content[kind][0] = {"name": "cat"}
+    with pytest.raises(InputError, match=r"lacks '(file_name|id)': expected COCO's format"):
+        read_annotations("instances.json", json.dumps(content).encode())
+
+
 def test_coco_files_of_several_splits_are_joined(tmp_path):
     other = coco(
         [{"category_id": 1, "bbox": [0, 0, 2, 2]}],
@@ -211,7 +236,7 @@ def xml(*objects, size=(8, 6)):
 def voc(**annotations):
     files = {f"VOC/JPEGImages/{name}.png": encoded(noise(n)) for n, name in enumerate("abcd")}
     files |= {f"VOC/Annotations/{name}.xml": content for name, content in annotations.items()}
-    files |= {"VOC/SegmentationObject/a.png": encoded(noise(9))}
+    files |= {"VOC/SegmentationObject/a.png": encoded(np.tri(32, dtype=np.uint8))}
     files["VOC/ImageSets/Main/train.txt"] = b"a\nb\n"
     files["VOC/ImageSets/Main/val.txt"] = b"c\n"
     files["VOC/ImageSets/Main/test.txt"] = b"d\n"
@@ -229,7 +254,8 @@ VOC = voc(
 
 def test_voc(tmp_path):
     path = write_archive(tmp_path / "voc.tar", VOC)
-    source = open_source(path, annotations="auto")
+    assert open_source(path, annotations="auto").name == "voc.tar[trainval]"  # beside test, which is published
+    source = open_source(path, "train", annotations="auto")
     assert source.names == ["VOC/JPEGImages/a.png", "VOC/JPEGImages/b.png"]
     assert source.classes == ["cat", "dog"]
     assert source.targets.tolist() == [[-1, 1], [1, 0]]  # a difficult cat is neither there nor absent
@@ -291,6 +317,53 @@ def test_masks_beside_pictures(layout, tmp_path):
     masks = marked.masks()
     assert [int(mask.sum()) for mask in masks] == [3, 4]
     assert masks[0].tolist()[1] == [False, False, True, False]
+
+
+def test_photographs_in_a_folder_that_is_called_mask_are_a_class(tmp_path):
+    files = {f"{name}/{n}.png": encoded(noise(n)) for name in ("mask", "normal", "other") for n in range(3)}
+    assert open_source(write_folder(tmp_path / "set", files)).classes == ["mask", "normal", "other"]
+
+
+def test_masks_that_were_stored_with_losses_are_black_and_white(tmp_path):
+    disc = np.zeros((64, 64), np.uint8)
+    disc[20:44, 20:44] = 255
+    file = io.BytesIO()
+    Image.fromarray(disc).save(file, "JPEG", quality=60)
+    files = {"images/a.png": encoded(noise(3)), "masks/a.jpg": file.getvalue()}
+    marked = open_source(write_folder(tmp_path / "set", files), annotations="auto").objects[0]
+    assert marked.boxes.tolist() == [[20, 20, 44, 44]]
+
+
+def test_files_beside_their_pictures_mean_those(tmp_path):
+    """As in a download with a file in each split's folder, where names repeat."""
+    parts = {}
+    for split in ("train", "valid"):
+        content = {
+            "images": [{"id": 1, "file_name": "0.png", "width": 8, "height": 6}],
+            "categories": [{"id": 1, "name": "x"}],
+        }
+        content["annotations"] = [
+            {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 2 if split == "train" else 5]}
+        ]
+        parts |= {f"{split}/0.png": encoded(noise(1)), f"{split}/_annotations.coco.json": json.dumps(content).encode()}
+    folder = write_folder(tmp_path / "set", parts)
+    heights = [open_source(folder, split, annotations="auto").objects[0].boxes[0, 3] for split in ("train", "valid")]
+    assert heights == [2, 5]
+
+
+def test_a_picture_with_two_labels_among_many_is_a_slip(caplog):
+    rows = ["image,label", *(f"{n},{'cat' if n % 2 else 'dog'}" for n in range(20)), "3,dog"]
+    found = read_annotations("labels.csv", lines(rows))
+    assert not found.several
+    assert "3" not in found.labels
+    assert "'3' has two labels" in caplog.text
+
+
+def test_the_one_column_of_words_is_the_class():
+    found = read_annotations(
+        "boxes.csv", lines(["filename,cell_type,xmin,ymin,xmax,ymax", "a,RBC,0,0,4,4", "a,WBC,4,4,8,8"])
+    )
+    assert found.classes == ["RBC", "WBC"]
 
 
 def test_a_list_names_masks_and_splits(tmp_path):

@@ -187,7 +187,7 @@ def test_torchvision_mistakes(tmp_path):
     with pytest.raises(InputError, match="torchvision:ImageFolder has no splits"):
         open_source(f"torchvision:ImageFolder@{tmp_path}", "val")
     with pytest.raises(InputError, match="needs more than a root and a split"):
-        open_source(f"torchvision:CocoDetection@{tmp_path}")
+        open_source(f"torchvision:CocoCaptions@{tmp_path}")
     with pytest.raises(InputError, match="cannot be opened: Couldn't find any class folder"):
         open_source(f"torchvision:ImageFolder@{tmp_path}")
 
