@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    **dict.fromkeys(("check", "diagnose", "embed", "evaluate", "train"), "fullrank.commands"),
+    **dict.fromkeys(("check", "diagnose", "embed", "evaluate", "export", "train"), "fullrank.commands"),
     **dict.fromkeys(("Run", "load_run"), "fullrank.runs.folder"),
     "InputError": "fullrank.errors",
 }
@@ -29,6 +29,7 @@ __all__ = [
     "diagnose",
     "embed",
     "evaluate",
+    "export",
     "load_run",
     "losses",
     "train",

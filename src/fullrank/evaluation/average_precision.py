@@ -33,6 +33,11 @@ def precision_recall(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarra
     return hits / np.arange(1, len(kept) + 1), hits / hits[-1]
 
 
+def eleven_points(precision: np.ndarray, recall: np.ndarray) -> float:
+    """The mean over t = 0, 0.1, ..., 1 of the highest precision at a recall of at least t."""
+    return float(np.mean([precision[recall >= t].max(initial=0.0) for t in np.arange(0.0, 1.1, 0.1)]))
+
+
 def average_precision(scores: np.ndarray, targets: np.ndarray, *, rule: Rule = "area") -> float:
     """Average precision of one class, in 0 .. 1.
 
@@ -46,8 +51,7 @@ def average_precision(scores: np.ndarray, targets: np.ndarray, *, rule: Rule = "
     """
     precision, recall = precision_recall(scores, targets)
     if rule == "11-point":
-        highest = [precision[recall >= t].max(initial=0.0) for t in np.arange(0.0, 1.1, 0.1)]
-        return float(np.mean(highest))
+        return eleven_points(precision, recall)
     if rule != "area":
         raise unknown("rule", rule, ("area", "11-point"))
     envelope = np.maximum.accumulate(precision[::-1])[::-1]

@@ -155,5 +155,9 @@ def evaluating(model: nn.Module) -> Iterator[nn.Module]:
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is the first GPU where there is one."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    """`auto` is the first GPU where there is one. Raises `InputError` for a device that is not there."""
+    found = ("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name
+    try:
+        return torch.empty(0, device=found).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name}: {str(error).splitlines()[0]}") from error

@@ -61,15 +61,17 @@ def digest_of(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def open_library(given: str, *, pretrained: bool, image_size: int | None) -> Model:
-    """`timm:NAME` or `torchvision:NAME`.
+def open_library(given: str, *, pretrained: bool, image_size: int | None, seed: int = 0) -> Model:
+    """`timm:NAME` or `torchvision:NAME`; random weights are drawn from the seed.
 
     Raises `InputError` for a name that the library lacks, or for weights that cannot be had.
     """
     library, _, name = given.partition(":")
     build = _timm if library == "timm" else _torchvision
     try:
-        return build(given, name, pretrained=pretrained, image_size=image_size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return build(given, name, pretrained=pretrained, image_size=image_size)
     except InputError:
         raise
     except Exception as error:  # of the network, the disk or the hub: anything

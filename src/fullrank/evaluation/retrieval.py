@@ -90,8 +90,8 @@ def retrieval_ranks(
 ) -> Ranks:
     """Who comes where, as in VSE++ (fartashf/vsepp, evaluation.py i2t and t2i); arguments as in `retrieval`.
 
-    A place is the number of those that score higher, so equal scores count for the right answer; the authors' code
-    leaves them to the order of a sort.
+    A place is the number of those that score higher and half of the others that score the same: embeddings that have
+    collapsed to a point come out in the middle. The authors' code leaves equal scores to the order of a sort.
 
     Raises:
         InputError: as `retrieval`.
@@ -108,14 +108,16 @@ def retrieval_ranks(
     for part, scores in _scores(x, y, measure):
         own = scores.gather(0, of[part][None])[0]
         best.scatter_reduce_(0, of[part], own, "amax")
-        t2i.append((scores > own).sum(0))
+        t2i.append((scores > own).sum(0) + ((scores == own).sum(0) - 1) // 2)
         first_t2i.append(scores.argmax(0))
+    same, rows = torch.zeros_like(i2t), torch.arange(len(x), device=x.device)[:, None]
     for part, scores in _scores(x, y, measure):  # again, now that the best caption of every image is known
         i2t += (scores > best[:, None]).sum(1)
+        same += ((scores == best[:, None]) & (of[part] != rows)).sum(1)
         value, place = scores.max(1)
         first_i2t = torch.where(value > top, place + part.start, first_i2t)
         top = torch.maximum(value, top)
-    return Ranks(i2t, torch.cat(t2i), first_i2t, torch.cat(first_t2i))
+    return Ranks(i2t + same // 2, torch.cat(t2i), first_i2t, torch.cat(first_t2i))
 
 
 def _scores(x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], measure: Measure) -> Iterator[tuple[slice, Tensor]]:

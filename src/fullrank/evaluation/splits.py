@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fullrank.data import open_pictures
+from fullrank.data.files import ImageFiles
 from fullrank.data.source import Source
 from fullrank.errors import InputError
 
@@ -51,9 +52,10 @@ def labelled_parts(
     """A part to learn from and a part to judge on, at most `most` pictures each, drawn from the seed.
 
     The second is `test_split`, or the data's own test part, or a fifth of the source. Pictures of which nothing is
-    known are left out. `opened` is what `open_pictures` was given for the source.
+    known are left out, and of those to learn from the ones that are judged. `opened` is what `open_pictures` was given
+    for the source.
 
-    Raises `InputError` where there are no labels.
+    Raises `InputError` where there are no labels, or nothing but `test_split` to learn from.
     """
     if not is_labelled(source):
         raise InputError(
@@ -62,6 +64,14 @@ def labelled_parts(
     chance = np.random.default_rng(seed)
     other = judged_on(source, opened, test_split)
     learnt = labelled_positions(source)
+    if other is not None:
+        apart = apart_from(source, learnt, other)
+        if len(apart):
+            learnt = apart
+        elif test_split is not None:
+            raise InputError(f"{source.name} has the pictures of {other.name} and no others: name another test_split")
+        else:
+            other = None
     if other is None:
         order = chance.permutation(learnt)
         first = max(1, round(len(learnt) * HELD_OUT))
@@ -76,19 +86,24 @@ def labelled_parts(
 
 def is_labelled(source: Source) -> bool:
     """Whether a source knows anything of its pictures."""
-    return source.labels is not None or source.targets is not None
+    known = source.labels if source.targets is None else source.targets
+    return known is not None and bool((known >= 0).any())
+
+
+def apart_from(source: Source, positions: np.ndarray, other: Source) -> np.ndarray:
+    """The positions whose pictures are not also in another part of the same files."""
+    if not isinstance(source, ImageFiles):
+        return positions
+    judged = set(other.names)
+    return np.array([place for place in positions if source.names[place] not in judged], dtype=np.int64)
 
 
 def labelled_positions(source: Source) -> np.ndarray:
-    """The pictures of which something is known. Raises `InputError` where it is none."""
+    """The pictures of which something is known."""
     if source.targets is not None:
-        known = np.flatnonzero((source.targets >= 0).any(1))
-    else:
-        assert source.labels is not None
-        known = np.flatnonzero(source.labels >= 0)
-    if not len(known):
-        raise InputError(f"{source.name}: nothing is known of any of its {len(source):,} pictures")
-    return known
+        return np.flatnonzero((source.targets >= 0).any(1))
+    assert source.labels is not None
+    return np.flatnonzero(source.labels >= 0)
 
 
 def judged_on(source: Source, opened: Mapping[str, Any], test_split: str | None) -> Source | None:

@@ -6,11 +6,15 @@ https://arxiv.org/abs/1905.01235; code: facebookresearch/fair_self_supervision_b
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
+from rich.console import Console
+from rich.progress import track
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
@@ -91,7 +95,10 @@ def svm_protocol(
     """
     x, xt = unit_features(np.asarray(train_features)), unit_features(np.asarray(test_features))
     targets = np.where(np.asarray(train_targets) == 1, 1, -1)
-    cross_validation = np.array([[_score(x, y, cost) for cost in costs] for y in targets.T])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # liblinear leaves Python's lock
+        scored = pool.map(lambda y: [_score(x, y, cost) for cost in costs], targets.T)
+        bar = track(scored, "SVMs, class by class", targets.shape[1], console=Console(stderr=True))
+        cross_validation = np.array(list(bar))
     cost = np.asarray(costs)[cross_validation.argmax(1)]
     weights = np.array([fit_svm(x, y, c) for y, c in zip(targets.T, cost, strict=True)])
     decisions = xt @ weights[:, :-1].T + weights[:, -1]
@@ -166,19 +173,21 @@ def _score(x: np.ndarray, y: np.ndarray, cost: float) -> float:
     fold, scores = held_out_folds(y), []
     for number in range(FOLDS):
         held = fold == number
-        w = fit_svm(x[~held], y[~held], cost)
+        w = fit_svm(x[~held], y[~held], cost, exact=False)
         scores.append(average_precision_score(y[held], x[held] @ w[:-1] + w[-1]))
     return float(np.mean(scores))
 
 
-def fit_svm(x: np.ndarray, y: np.ndarray, cost: float) -> np.ndarray:
+def fit_svm(x: np.ndarray, y: np.ndarray, cost: float, *, exact: bool = True) -> np.ndarray:
     """min_w |w|^2 / 2 + cost sum_i k_i max(0, 1 - y_i <w, (x_i, 1)>)^2, k_i = 2 where y_i = 1, else 1; (d + 1,).
 
     The bias is decayed like a weight. liblinear stops near the minimum, at a point that depends on its seed; Newton's
-    method goes on from there to the minimum itself.
+    method goes on from there to the minimum itself where it is to be `exact`.
     """
     svm = LinearSVC(C=cost, class_weight={1: PRESENT_WEIGHT, -1: 1.0}, dual=False, max_iter=2000).fit(x, y)
     w = np.append(svm.coef_[0], svm.intercept_[0])
+    if not exact:
+        return w
     rows = np.append(x, np.ones((len(x), 1)), axis=1)
     curvature = 2 * cost * np.where(y == 1, PRESENT_WEIGHT, 1.0)
     active = np.zeros(len(y), dtype=bool)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from fullrank.errors import InputError, unknown
 
@@ -35,6 +36,7 @@ class Tap(nn.Module):
         self.backbone, self.layer, self.pooling = backbone, layer, pooling
         self.prefix = int(getattr(backbone, "num_prefix_tokens", 0))
         self._caught: list[Tensor] = []
+        self._hooks: list[RemovableHandle] = []
         if layer is None:
             if pooling != "auto":
                 raise InputError(
@@ -43,7 +45,7 @@ class Tap(nn.Module):
             return
         last = LAST_BLOCKS.fullmatch(layer)
         for name in self._last_blocks(int(last[1])) if last else [layer]:
-            self._part(name).register_forward_hook(self._catch)
+            self._hooks.append(self._part(name).register_forward_hook(self._catch))
         if pooling in ("cls", "cls+mean") and not self.prefix:
             raise InputError(f"pooling {pooling}: {type(backbone).__name__} has no class token; take mean")
 
@@ -61,6 +63,11 @@ class Tap(nn.Module):
 
     def _catch(self, _: nn.Module, __: Any, output: Any) -> None:
         self._caught.append(output)
+
+    def close(self) -> None:
+        """Leave the backbone as it was."""
+        for hook in self._hooks:
+            hook.remove()
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (n, width)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -24,11 +24,32 @@ LARGEST = 4 / 3 * 1000 / 800  # longer side over the shorter one, at the most: 1
 Norm = Callable[[int], nn.Module]
 
 
+class Stage(NamedTuple):
+    """A stage of a backbone: its module, and channels and reduction (pixels a cell) of its map."""
+
+    module: str
+    channels: int
+    reduction: int
+
+
+def stages_of(backbone: Any) -> list[Stage]:
+    """Stages as timm tells them, or the layers of torchvision's ResNets; none of other networks."""
+    info = getattr(backbone, "feature_info", None)
+    if info:
+        return [Stage(each["module"], int(each["num_chs"]), int(each["reduction"])) for each in info]
+    layers = [(name, getattr(backbone, name, None)) for name in ("layer1", "layer2", "layer3", "layer4")]
+    return [
+        Stage(name, [each for each in layer.modules() if isinstance(each, nn.Conv2d)][-1].out_channels, 4 << place)
+        for place, (name, layer) in enumerate(layers)
+        if layer is not None
+    ]
+
+
 class Stages(nn.Module):
     """The feature maps of a backbone, by their numbers, as torchvision's detectors take them.
 
     Args:
-        backbone: a timm network with stages.
+        backbone: a network with stages, of timm or a ResNet of torchvision.
         fewest: reduction of the first stage that is given, in pixels a cell.
 
     Raises:
@@ -38,16 +59,15 @@ class Stages(nn.Module):
     def __init__(self, backbone: nn.Module, fewest: int = 4) -> None:
         super().__init__()
         self.backbone = backbone
-        info: Any = getattr(backbone, "feature_info", None) or []
-        kept = [each for each in info if each["reduction"] >= fewest]
-        if len({each["reduction"] for each in kept}) < 2:
+        kept = [each for each in stages_of(backbone) if each.reduction >= fewest]
+        if len({each.reduction for each in kept}) < 2:
             raise InputError(
                 f"detection needs a backbone with stages, such as resnet50; {type(backbone).__name__} has none"
             )
-        self.widths = [int(each["num_chs"]) for each in kept]
+        self.widths = [each.channels for each in kept]
         self._caught: dict[int, Tensor] = {}
         for place, each in enumerate(kept):
-            backbone.get_submodule(each["module"]).register_forward_hook(self._catcher(place))
+            backbone.get_submodule(each.module).register_forward_hook(self._catcher(place))
 
     def _catcher(self, place: int) -> Callable[..., None]:
         def catch(_: nn.Module, __: Any, output: Tensor) -> None:
@@ -81,9 +101,10 @@ class Trunk(nn.Module):
 
     def __init__(self, backbone: Any) -> None:
         super().__init__()
-        names = ("conv1", "bn1", "act1", "maxpool", "layer1", "layer2", "layer3")
+        act = "act1" if hasattr(backbone, "act1") else "relu"  # torchvision's name
+        names = ("conv1", "bn1", act, "maxpool", "layer1", "layer2", "layer3")
         self.parts = nn.Sequential(*(getattr(backbone, name) for name in names))
-        self.out_channels = int(backbone.feature_info[-2]["num_chs"])
+        self.out_channels = stages_of(backbone)[-2].channels
 
     def forward(self, images: Tensor) -> Tensor:
         """The map (n, c, h, w) of stride 16."""
@@ -136,7 +157,8 @@ def build_detector(
         mean: of each channel.
         std: of each channel.
         regions: of a picture that the heads learn from in a step.
-        proposals: regions of a picture that the heads look at in testing; in training twice as many are drawn from.
+        proposals: regions of a picture that the heads look at in testing; as many are drawn from in training, with C4
+            twice as many.
         norm: makes a norm of so many channels.
 
     Raises:
@@ -146,7 +168,7 @@ def build_detector(
     pictures: dict[str, Any] = {
         "min_size": tuple(short_sides) if len(short_sides) > 1 else short_sides[0],
         "max_size": round(LARGEST * reach),
-        "rpn_post_nms_top_n_train": 2 * proposals,
+        "rpn_post_nms_top_n_train": 2 * proposals if kind == "c4" else proposals,
         "rpn_post_nms_top_n_test": proposals,
         "box_batch_size_per_image": regions,
         "image_mean": list(mean),

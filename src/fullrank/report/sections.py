@@ -298,7 +298,7 @@ def evaluations(data: ReportData) -> dict[str, Any] | None:
     judged = [one for one in entries if "scores" in one]
     rows = [
         {
-            "name": f"{one['protocol']}, {one['data']}",
+            "name": ", ".join(filter(None, [one["protocol"], one.get("variant"), one["data"]])),
             "scores": [
                 (wording.SCORES[key], f"{value:.1f}") for key, value in one["scores"].items() if key in wording.SCORES
             ],

@@ -81,7 +81,8 @@ SCORES = {
     **{"best": "best epoch", "map": "mAP", "map_11": "mAP, 11 points"},
     **{f"{kind}_ap{of}": f"AP{of} of {words}" for kind, words in PARTS.items() for of in ("", "50", "75")},
     **{f"{ways}_r{k}": f"R@{k} of {words}" for ways, words in WAYS.items() for k in (1, 5, 10)},
-    **{"voc_ap50": "AP50 as of VOC 2007", "rsum": "sum of recalls"},
+    **{f"voc_ap{of}": f"VOC 2007's AP{of}" for of in ("", "50", "75")},
+    **{"rsum": "sum of recalls"},
 }
 """What the scores of evaluations are called; all are percentages, but the sum."""
 MISSING = "–"

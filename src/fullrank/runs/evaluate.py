@@ -20,13 +20,14 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from fullrank.data import Source, open_pictures
+from fullrank.data.files import FOUND, annotation_files
 from fullrank.data.statistics import Pixels, measure_pixels
 from fullrank.errors import InputError, unknown
 from fullrank.evaluation.cache import FeatureCache
 from fullrank.evaluation.features import Pictures, choose_device, embed_blocks, evaluating
 from fullrank.evaluation.model import Model
 from fullrank.evaluation.protocol import MULTILABEL, PROTOCOLS, Result
-from fullrank.evaluation.splits import Part, is_labelled, labelled_parts
+from fullrank.evaluation.splits import Part, is_labelled, labelled_parts, labelled_positions
 from fullrank.evaluation.taps import Tap
 from fullrank.files import plain, unwritable, write_text
 from fullrank.machine import hardware, versions
@@ -36,6 +37,7 @@ from fullrank.terminal import log_console
 
 # Every picture is used unless the set is larger than this.
 MOST = (1_000_000, 200_000)
+LOOKED = 20  # pictures that are tried for the number of channels
 
 
 def evaluate_model(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,13 +57,14 @@ def evaluate_model(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
     ]
     result: Result = function(*samples, **options)
     record = describe(result, model, parts, settings) | {"seconds": time.monotonic() - began}
-    keep_result(model, record, place_of(model, settings.protocol, parts[0].source.name, settings.output))
+    keep_result(model, record, place_of(model, settings, parts[0].source.name))
     return plain(record)
 
 
 def open_asked(given: Any, settings: SimpleNamespace) -> Model:
     """The network that was asked for."""
-    return open_model(given, backbone=settings.backbone, image_size=settings.image_size, pretrained=settings.pretrained)
+    own = {"backbone": settings.backbone, "image_size": settings.image_size, "pretrained": settings.pretrained}
+    return open_model(given, **own, seed=settings.seed)
 
 
 def check_options(settings: SimpleNamespace, functions: Sequence[Callable[..., Any]]) -> dict[str, Any]:
@@ -101,15 +104,44 @@ def open_parts(model: Model, settings: SimpleNamespace, *, objects: bool = False
         raise InputError(f"{model.name} is not a run, which remembers its data: add --data")
     own = Run(model.folder).settings if model.folder else settings
     chosen = chosen_data(own, settings.data, settings.split, settings.include) | said
-    source = open_pictures(**chosen)
-    if settings.annotations is None and (source.objects is None if objects else not is_labelled(source)):
-        chosen["annotations"] = "auto"
-        source = open_pictures(**chosen)
+    source, chosen = open_known(chosen, objects=objects)
     if objects and source.objects is None:
         raise InputError(
             f"{source.name} has no boxes: detection needs COCO's or VOC's format, or masks beside pictures"
         )
     return labelled_parts(source, chosen, test_split=settings.test_split, most=MOST, seed=settings.seed)
+
+
+def open_known(chosen: dict[str, Any], *, objects: bool) -> tuple[Source, dict[str, Any]]:
+    """The pictures with what is known of them, and what `open_pictures` takes for that.
+
+    Annotations are looked for where folders are no labels or only number parts of the set, where a split is one that
+    files alone name, and for objects.
+    """
+    if chosen["annotations"] is not None:
+        return open_pictures(**chosen), chosen
+    found, looked = chosen | {"annotations": FOUND}, None
+    try:
+        looked = open_pictures(**chosen)
+    except InputError:
+        if chosen["split"] is None:
+            raise
+    if looked is None:
+        return open_pictures(**found), found
+    if looked.objects is None if objects else (not is_labelled(looked) or are_numbered(looked.classes)):
+        return open_pictures(**found), found
+    passed_over = annotation_files(looked)
+    if passed_over and not objects:
+        log_console().print(
+            f"labels: the folders' names; {passed_over[0]} is passed over: --annotations auto takes it", markup=False
+        )
+    return looked, chosen
+
+
+def are_numbered(classes: Sequence[str]) -> bool:
+    """Whether folders only number the parts of a set, such as images_001 and images_002."""
+    stems = {re.sub(r"[-_ ]?\d+$", "", name) for name in classes}
+    return len(classes) > 1 and len(stems) == 1 and stems != {""} and not stems & set(classes)
 
 
 def chosen_data(settings: SimpleNamespace, data: Any, split: str | None, include: str | None) -> dict[str, Any]:
@@ -143,7 +175,10 @@ def features_of(model: Model, parts: Sequence[Part], settings: SimpleNamespace) 
     with evaluating(tap.to(device)), computing(settings.precision, device), Progress(console=log_console()) as progress:
         task = progress.add_task("embedding", total=sum(len(part.indices) for part in parts))
         advance = partial(progress.advance, task)
-        return [embed_blocks(each, tap, cache, device=device, progress=advance) for each in pictures]
+        try:
+            return [embed_blocks(each, tap, cache, device=device, progress=advance) for each in pictures]
+        finally:
+            tap.close()
 
 
 def pixels_of(model: Model, source: Source) -> Pixels:
@@ -165,11 +200,16 @@ def pixels_of(model: Model, source: Source) -> Pixels:
     )
 
 
+def check_precision(precision: str) -> None:
+    """Raises `InputError` for one that is not known."""
+    if precision not in ("32", "bf16"):
+        raise unknown("precision", precision, ("32", "bf16"))
+
+
 @contextlib.contextmanager
 def computing(precision: str, device: torch.device) -> Iterator[None]:
     """In float32, or in bfloat16 where the hardware is quicker with it."""
-    if precision not in ("32", "bf16"):
-        raise unknown("precision", precision, ("32", "bf16"))
+    check_precision(precision)
     with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
         yield
 
@@ -179,10 +219,18 @@ def pictures_for(pixels: Pixels, image_size: int, source: Source, indices: np.nd
 
     Raises `InputError` for pictures of other channels than the network was trained on.
     """
-    found = source.read(0 if indices is None else int(indices[0])).shape[-1]
-    if found != pixels.channels and {found, pixels.channels} - {1, 3, 4}:
+    found = _channels(source, np.arange(len(source)) if indices is None else indices)
+    if found is not None and found != pixels.channels and {found, pixels.channels} - {1, 3, 4}:
         raise InputError(f"{source.name} has pictures of {found} channels; the network takes {pixels.channels}")
     return Pictures(source, pixels, image_size, indices)
+
+
+def _channels(source: Source, indices: np.ndarray) -> int | None:
+    """Of the first picture that can be read, among a few."""
+    for index in indices[:LOOKED]:
+        with contextlib.suppress(InputError):
+            return source.read(int(index)).shape[-1]
+    return None
 
 
 def embed_with_progress(backbone: nn.Module, pictures: Pictures, device: str) -> tuple[Tensor, np.ndarray]:
@@ -197,7 +245,9 @@ def embed_with_progress(backbone: nn.Module, pictures: Pictures, device: str) ->
 def describe(result: Result, model: Model, parts: Sequence[Part], settings: SimpleNamespace) -> dict[str, Any]:
     """A result with all that it depends on, its classes by their names."""
     classes, given = parts[0].source.classes, result.to_dict()
-    names = {place: classes[int(place)] for place in result.by_class if int(place) < len(classes)}
+    names = dict(zip(map(str, range(len(classes))), classes, strict=True))
+    unknown_labels = {each.source.name: left_out(each.source) for each in parts}
+    given["notes"] += [f"{count:,} pictures of {name} have no label" for name, count in unknown_labels.items() if count]
     return given | {
         "by_class": {names.get(place, place): score for place, score in result.by_class.items()},
         "model": model.name,
@@ -205,6 +255,7 @@ def describe(result: Result, model: Model, parts: Sequence[Part], settings: Simp
         "weights": model.weights,
         "data": parts[0].source.name,
         "test_data": parts[1].source.name,
+        "variant": variant_of(settings),
         "layer": settings.layer,
         "image_size": model.image_size,
         "date": datetime.date.today().isoformat(),
@@ -213,16 +264,33 @@ def describe(result: Result, model: Model, parts: Sequence[Part], settings: Simp
     }
 
 
-def place_of(model: Model, protocol: str, data: str, output: str | None) -> Path:
+def left_out(source: Source) -> int:
+    """How many pictures have no label, of a source that has some."""
+    return len(source) - len(labelled_positions(source)) if is_labelled(source) else 0
+
+
+def variant_of(settings: SimpleNamespace) -> str:
+    """What sets a result apart from others of its protocol on the same data, such as `1percent`; mostly nothing."""
+    own, words = settings.options, []
+    if own.get("percent") is not None:
+        words.append(f"{own['percent']:g}percent")
+    words += [Path(own["subset"]).stem] if own.get("subset") else []
+    words += [str(own[name]) for name in ("schedule", "recipe", "detector") if own.get(name) not in (None, "quick")]
+    words += [str(settings.layer)] if settings.layer else []
+    words += [settings.pooling] if settings.pooling != "auto" else []
+    return "-".join(map(slug, words))
+
+
+def place_of(model: Model, settings: SimpleNamespace, data: str) -> Path:
     """The result's file: in `output`, a run's folder, or evaluations/MODEL; the folder is made."""
-    folder = Path(output) if output else (model.folder or Path()) / "evaluations"
-    if model.folder is None and output is None:
+    folder = Path(settings.output) if settings.output else (model.folder or Path()) / "evaluations"
+    if model.folder is None and settings.output is None:
         folder /= slug(Path(model.name).name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise unwritable(folder, error) from error
-    return folder / f"{protocol}-{slug(data)}.json"
+    return folder / f"{'-'.join(filter(None, [settings.protocol, variant_of(settings), slug(data)]))}.json"
 
 
 def slug(name: str) -> str:
@@ -237,8 +305,8 @@ def keep_result(model: Model, record: dict[str, Any], place: Path) -> None:
         return
     run = Run(model.folder)
     summary = run.summary
-    this = (record["protocol"], record["data"])
-    others = [each for each in summary.get("evaluations", []) if (each["protocol"], each["data"]) != this]
+    this = {name: record.get(name, "") for name in ("protocol", "variant", "data")}
+    others = [each for each in summary.get("evaluations", []) if {name: each.get(name, "") for name in this} != this]
     run.write_summary(summary | {"evaluations": [*others, record]})
     if (run.folder / "diagnostics.npz").exists():
         from fullrank.report import build_report

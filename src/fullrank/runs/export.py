@@ -113,8 +113,9 @@ def to_torchvision(run: Run, place: Path) -> str:
     if wanted.keys() != state.keys() or any(wanted[key].shape != state[key].shape for key in wanted):
         raise InputError(f"timm's {name} and torchvision's have other parameters: export to timm, onnx or torchscript")
     write_atomically(place / f"{name}.pth", lambda file: torch.save(state, file))
+    head = next(key for key in expected if key not in wanted).split(".")[0]
     return (
-        f"import torch, torchvision\n\nbackbone = torchvision.models.{name}()\nbackbone.fc = torch.nn.Identity()\n"
+        f"import torch, torchvision\n\nbackbone = torchvision.models.{name}()\nbackbone.{head} = torch.nn.Identity()\n"
         f'backbone.load_state_dict(torch.load("{name}.pth", weights_only=True))'
     )
 
@@ -249,4 +250,5 @@ def _numbers(values: Any) -> str:
 
 def _scores(evaluation: dict[str, Any]) -> str:
     scores = ", ".join(f"{name} {value:.2f}" for name, value in evaluation["scores"].items())
-    return f"{scores} on {evaluation['test_data']} (n = {evaluation['n_test']:,})"
+    variant = f"{evaluation['variant']}: " if evaluation.get("variant") else ""
+    return f"{variant}{scores} on {evaluation['test_data']} (n = {evaluation['n_test']:,})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -60,6 +61,8 @@ def evaluate_retrieval(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What `fullrank.evaluate` does with this protocol; `asked` are its arguments by name."""
     settings = SimpleNamespace(**asked)
     options = check_options(settings, [matched])
+    if settings.layer or settings.pooling != "auto":
+        raise InputError("retrieval compares embeddings: leave out --layer and --pooling")
     if not isinstance(given, Run) and not is_run(given):
         raise InputError(f"retrieval needs a run that was trained on images and captions; {given} is none")
     run = given if isinstance(given, Run) else Run(given)
@@ -73,11 +76,14 @@ def evaluate_retrieval(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(
             f"{len(source) - len(kept)} pictures of {source.name} cannot be read: `fullrank check` says why"
         )
-    result = matched(images, captions, owners, **options)
+    own = getattr(run.method, "options", {}).get("measure", "cosine")
+    result = matched(images, captions, owners, **{"measure": own, **options})
+    if settings.data is None and source.name == open_pictures(**chosen_data(run.settings, None, None, None)).name:
+        result = replace(result, notes=("these are the pictures that the run was trained on",))
     model = Model(str(run.folder), run.method, run.settings.backbone, run.input["image_size"], folder=run.folder)
     parts = (Part(source, kept), Part(source, kept))
     record = describe(result, model, parts, settings) | {"seconds": time.monotonic() - began}
-    keep_result(model, record, place_of(model, "retrieval", source.name, settings.output))
+    keep_result(model, record, place_of(model, settings, source.name))
     return plain(record)
 
 

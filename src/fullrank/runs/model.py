@@ -12,24 +12,33 @@ LIBRARIES = ("timm", "torchvision")
 
 
 def open_model(
-    given: str | Path | Run, *, backbone: str | None = None, image_size: int | None = None, pretrained: bool = True
+    given: str | Path | Run | Model,
+    *,
+    backbone: str | None = None,
+    image_size: int | None = None,
+    pretrained: bool = True,
+    seed: int = 0,
 ) -> Model:
     """The network behind MODEL, in evaluation mode.
 
     Args:
-        given: a run or its folder, a checkpoint of one, `timm:NAME`, `torchvision:NAME` or a file of weights.
+        given: a run or its folder, a checkpoint of one, `timm:NAME`, `torchvision:NAME` or a file of weights; or what
+            was opened already.
         backbone: of a file of weights, the name of its network.
         image_size: side of the pictures, where it is not the network's own.
         pretrained: whether a library's network comes with its weights.
+        seed: of a library's network without them.
 
     Raises:
         InputError: there is no such model, or its weights do not fit.
     """
+    if isinstance(given, Model):
+        return given
     if isinstance(given, Run) or (Path(given) / CONFIG).is_file():
         run = given if isinstance(given, Run) else Run(given)
         return _of_run(str(run.folder), run, image_size)
     if str(given).partition(":")[0] in LIBRARIES and ":" in str(given):
-        return open_library(str(given), pretrained=pretrained, image_size=image_size)
+        return open_library(str(given), pretrained=pretrained, image_size=image_size, seed=seed)
     path = Path(given).expanduser()
     if not path.is_file():
         known = "the folder of a run, a checkpoint, timm:NAME, torchvision:NAME or a file of weights"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,7 +43,7 @@ def evaluate_transfer(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
         for protocol in options["protocols"]:
             console.print(f"transfer: {data}, {protocol}", markup=False)
             try:
-                result = evaluate_model(given, {**asked, "data": data, "protocol": protocol, "options": {}})
+                result = evaluate_model(model, {**asked, "data": data, "protocol": protocol, "options": {}})
             except InputError as error:
                 missing[f"{data}, {protocol}"] = str(error)
                 continue
@@ -57,6 +58,7 @@ def evaluate_transfer(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
         rows.append(row)
     if not common:
         raise InputError(f"none of {len(sets)} data sets could be used: {next(iter(missing.values()))}")
-    record = {"protocol": "transfer", "data": f"{len(sets)} sets", "rows": rows, "missing": missing} | common
-    keep_result(model, record, place_of(model, "transfer", f"{len(sets)} sets", settings.output))
+    names = ", ".join(Path(str(each)).name for each in sets)
+    record = {"protocol": "transfer", "data": names, "rows": rows, "missing": missing} | common
+    keep_result(model, record, place_of(model, settings, "-".join(Path(str(each)).name.split(".")[0] for each in sets)))
     return plain(record)

@@ -14,6 +14,7 @@ from fullrank import distributed
 from fullrank.data.loading import MEMORY_LIMIT, choose_placement, load_in_memory
 from fullrank.data.memory import available_memory
 from fullrank.data.source import Chosen
+from fullrank.errors import InputError
 from fullrank.evaluation.features import Pictures, evaluating, normalise
 from fullrank.evaluation.model import digest_of
 from fullrank.evaluation.protocol import accuracies, find_hits
@@ -63,34 +64,38 @@ class ClassifierRun:
         seed: int,
         frozen: nn.Module | None = None,
     ) -> None:
+        if epochs < 1:
+            raise InputError(f"epochs is {epochs}: expected 1 or more")
         fabric = task.fabric
         rows = min(batch_size, len(pictures))
         rows -= rows % fabric.world_size
         self.batches = Plan(len(pictures), rows, epochs * (len(pictures) // rows), seed)
         self.task, self.set_rates, self.seed, self.epochs, self.frozen = task, set_rates, seed, epochs, frozen
         self.classes = len(pictures.classes)
-        self.identity = self._identity(network, optimizer)
+        self.identity = f"{task.identity(pictures.names)} {self._identity(network, optimizer)}"
         self.network, self.optimizer = fabric.setup(network, optimizer)
         self.feed, self.labels = _feed(pictures, task, seed)
         self.feed.to(fabric.device)
         own = task.test.indices[fabric.global_rank :: fabric.world_size]
         self.test = Pictures(task.test.source, task.pixels, task.model.image_size, own)
+        self.judged = len(task.test.indices)  # those of them that can be read
+        self.by_class: dict[str, float] = {}  # top-1 of every class when it was judged last
         self._decoded: list[tuple[np.ndarray, Tensor]] = []
 
     def _identity(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> str:
-        """Of what a stopped run must have been to be gone on with: first weights, pictures, order and rates."""
+        """Of first weights, order and rates."""
         rates = []
         for step in range(0, self.batches.batches, max(1, self.batches.batches // 10)):
             self.set_rates(optimizer, Progress(step, self.batches.batches, self.batches.batches_per_epoch))
             rates.append([(group["lr"], group["weight_decay"]) for group in optimizer.param_groups])
-        source = self.task.train.source
-        return f"{digest_of(network)} {source.name} {len(source)} {dataclasses.asdict(self.batches)} {rates}"
+        return f"{digest_of(network)} {dataclasses.asdict(self.batches)} {rates}"
 
     def run(self) -> dict[str, float]:
         """Train to the end and return the scores of the last epoch, with the best top-1 of all."""
         kept = Kept(self.task)
         if found := kept.done(self.identity):
-            return found
+            scores, self.by_class = found
+            return scores
         step, history = self._resume(kept)
         per_epoch = self.batches.batches_per_epoch
         world, rank = self.task.fabric.world_size, self.task.fabric.global_rank
@@ -106,7 +111,7 @@ class ClassifierRun:
                 )
                 kept.keep(self.identity, self._state(step, history))
         scores = {**history[-1], "best": max(each["top1"] for each in history)}
-        kept.finish(self.identity, scores)
+        kept.finish(self.identity, (scores, self.by_class))
         return scores
 
     def _step(self, loaded: Any, progress: Progress) -> None:
@@ -116,7 +121,11 @@ class ClassifierRun:
             self.frozen.eval()
         batch = self.feed.views(loaded)
         labels = self.labels[batch.index.cpu()].to(self.task.fabric.device)
-        loss = nn.functional.cross_entropy(self.network(batch.views[0]), labels)
+        with self.task.computing():
+            logits = self.network(batch.views[0])
+        loss = nn.functional.cross_entropy(logits.float(), labels)
+        if not loss.isfinite():
+            raise InputError(f"the loss is {loss.item()} at step {progress.step + 1}: lower the learning rates")
         self.optimizer.zero_grad()
         self.task.fabric.backward(loss)
         self.optimizer.step()
@@ -128,12 +137,16 @@ class ClassifierRun:
         hits, known = [torch.empty(0, 2, dtype=torch.bool)], [torch.empty(0, dtype=torch.int64)]
         with evaluating(self.network):
             for part, images in self._test_chunks():
-                logits = self.network(normalise(images.to(self.task.fabric.device), self.test.pixels)).float().cpu()
+                with self.task.computing():
+                    logits = self.network(normalise(images.to(self.task.fabric.device), self.test.pixels))
+                logits = logits.float().cpu()
                 known.append(torch.from_numpy(labels[part]))
                 hits.append(find_hits(logits[None], known[-1])[0])
         shares = distributed.gather_objects((torch.cat(hits), torch.cat(known)))
         hits, known = ([share[place] for share in shares] for place in (0, 1))
-        return accuracies(torch.cat(hits), torch.cat(known), torch.arange(self.classes))[0]
+        self.judged = sum(map(len, known))
+        scores, self.by_class = accuracies(torch.cat(hits), torch.cat(known), torch.arange(self.classes))
+        return scores
 
     def _test_chunks(self) -> Iterable[tuple[np.ndarray, Tensor]]:
         """The test pictures, decoded once where they fit in memory: they are looked at after every epoch."""

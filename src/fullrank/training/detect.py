@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import tv_tensors
 
+from fullrank import distributed
 from fullrank.data.statistics import Pixels
 from fullrank.errors import InputError, unknown
 from fullrank.evaluation.features import evaluating
 from fullrank.evaluation.protocol import Result
 from fullrank.evaluation.splits import Part
+from fullrank.evaluation.voc_detection import Boxes, voc_scores
 from fullrank.networks.batch_norm import synchronise_batch_norm
 from fullrank.networks.detector import Kind, build_detector, freeze_backbone, level_batch_norm
 from fullrank.training.batches import Batches, Draw, Plan, mix
@@ -29,9 +31,10 @@ from fullrank.training.kept import Kept
 from fullrank.training.task import TRAINED, Task
 
 Variant = Literal["finetuned", "frozen", "scratch"]
-ELEVEN = [place / 10 for place in range(11)]  # recalls of VOC 2007's average precision
 SAVE_SECONDS = 60.0
-LEVELLING = 50  # batches for precise batch norm, at the most
+LEVELLING = 200  # batches for precise batch norm, and a quarter of the run at the most
+TEST_SIDE = 800
+LOOKED = 200  # pictures that are looked at for masks, and for sizes a quarter of that
 LARGE = 400  # shorter sides (pixels) from which pictures are taken to be of the published kind
 
 
@@ -48,6 +51,7 @@ class Training:
         drops: shares of the run after which it is a tenth.
         weight_decay: of all weights.
         rpn_weight: of the proposals' losses.
+        sides: shorter sides of pictures in training, one drawn each time; pixels.
     """
 
     steps: int
@@ -58,6 +62,7 @@ class Training:
     drops: tuple[float, ...] = (0.75, 11 / 12)
     weight_decay: float = 1e-4
     rpn_weight: float = 1.0
+    sides: tuple[int, ...] = tuple(range(480, 801, 32))
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, from 0."""
@@ -73,8 +78,10 @@ PUBLISHED: dict[str, Training] = {
     "moco voc": Training(24_000, drops=(0.75, 11 / 12)),
     "barlowtwins voc": Training(24_000, learning_rate=0.1, warmup=1000, warmup_factor=0.333),
     "vicreg voc": Training(24_000, learning_rate=0.1, warmup=1000, warmup_factor=0.333, rpn_weight=0.2),
-    "infomin coco": Training(90_000, drops=(2 / 3, 8 / 9)),
-    "vicreg coco": Training(90_000, learning_rate=0.04, warmup=50, drops=(2 / 3, 8 / 9)),
+    "infomin coco": Training(90_000, warmup=1000, drops=(2 / 3, 8 / 9), sides=tuple(range(640, 801, 32))),
+    "vicreg coco": Training(
+        90_000, learning_rate=0.04, warmup=50, drops=(2 / 3, 8 / 9), sides=tuple(range(640, 801, 32))
+    ),
 }
 
 
@@ -99,18 +106,23 @@ class Marked(Dataset):
     def __getitem__(self, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
         place, number = draw
         index = int(self.positions[place])
-        image = torch.from_numpy(self.pixels.to_unit(self.source.read(index))).permute(2, 0, 1)
+        try:
+            image = torch.from_numpy(self.pixels.to_unit(self.source.read(index))).permute(2, 0, 1)
+        except InputError:
+            if not self.flips or place == 0:
+                raise
+            return self[place - 1, number]  # of the pictures to learn from, the one before
         assert self.source.objects is not None
         marked = self.source.objects[index]
         size = image.shape[-2:]
-        kept = ~marked.ignored if self.flips else np.ones(len(marked), bool)  # nothing is learnt from crowds
+        kept = marked.single if self.flips else np.ones(len(marked), bool)  # nothing is learnt from crowds
         target: dict[str, Tensor] = {
             "boxes": tv_tensors.BoundingBoxes(torch.from_numpy(marked.boxes[kept]), format="XYXY", canvas_size=size),  # type: ignore[call-overload]
             "labels": torch.from_numpy(marked.labels[kept]) + 1,  # 0 is the background
             "iscrowd": torch.from_numpy(marked.ignored[kept]).long(),
         }
         if self.masks:
-            masks = marked.masks()[kept] if marked.masks else np.zeros((0, *size), bool)
+            masks = marked.masks()[kept] if marked.masks else np.zeros((int(kept.sum()), *size), bool)
             target["masks"] = tv_tensors.Mask(torch.from_numpy(masks).to(torch.uint8))
         if self.flips and mix(self.seed, number) & 1:
             image, target = (
@@ -145,6 +157,7 @@ def detect(
     short_sides: Sequence[int] | None = None,
     regions: int = 512,
     proposals: int = 1000,
+    seeds: int = 1,
     seed: int = 0,
 ) -> Result:
     """Average precision of detectors on the backbone, trained alike: same pictures, order, steps and rates.
@@ -163,63 +176,100 @@ def detect(
         short_sides: of pictures in training, one drawn each time; 480 to 800, or their own where pictures are small.
         regions: of a picture that the heads learn from in a step; fewer make a step on a processor short.
         proposals: regions of a picture that are looked at in testing.
-        seed: of heads, order and flips.
+        seeds: how many times, as VOC's tables are means of five; the scores are means.
+        seed: of heads, order and flips, of the first time.
 
     Raises:
         InputError: pictures without objects, a detector that the backbone cannot have, or a loss that is not finite.
     """
-    masks = _has_masks(task.train) and _has_masks(task.test) if masks is None else masks
-    sides, test_side = sides_for(task.train, tuple(short_sides or ()))
+    if seeds < 1:
+        raise InputError(f"seeds is {seeds}: expected 1 or more")
+    complete = _has_masks(task.train) and _has_masks(task.test)
+    if masks and not complete:
+        raise InputError(f"{task.train.source.name} has no masks, or not in every picture: leave out --masks")
+    masks = complete if masks is None else masks
     kind: Kind = detector or ("c4" if not masks and hasattr(task.model.backbone, "layer4") else "fpn")
-    training = _training(recipe or ("infomin coco" if masks else "moco voc"), steps, batch_size, learning_rate)
+    training = published_training(recipe or ("infomin coco" if masks else "moco voc"), steps, batch_size, learning_rate)
+    sides, test_side = sides_for(task.train, tuple(short_sides or ()), training.sides)
     classes = task.train.source.classes
-    same: dict[str, Any] = {
-        "kind": kind,
-        "masks": masks,
-        "sides": sides,
-        "seed": seed,
-        "regions": regions,
-        "proposals": proposals,
-    }
-    same |= {"weights": task.model.weights, "data": task.train.source.name, "pictures": len(task.train.indices)}
-    kept, scores, by_class = Kept(task), dict[str, dict[str, float]](), dict[str, dict[str, float]]()
-    for variant in variants:
-        identity = f"{variant} {sorted((dataclasses.asdict(training) | same).items())}"
-        if found := kept.done(identity):
-            scores[variant], by_class[variant] = found
-            continue
-        torch.manual_seed(seed)
-        built = build_detector(
-            with_weights(task.model.backbone, variant),
-            len(classes),
-            kind=kind,
-            masks=masks,
-            short_sides=sides,
-            test_side=test_side,
-            mean=task.pixels.mean,
-            std=task.pixels.std,
-            regions=regions,
-            proposals=proposals,
-        )
-        if variant == "frozen":
-            freeze_backbone(built)
-        run = DetectorRun(task, built, training, masks=masks, seed=seed)
-        run.train(variant, kept, identity)
-        scores[variant], by_class[variant] = run.judge()
-        kept.finish(identity, (scores[variant], by_class[variant]))
+    design = Design(kind, masks, sides, test_side, regions, proposals)
+    each: dict[Variant, list[tuple[dict[str, float], dict[str, float]]]] = {variant: [] for variant in variants}
+    for number in range(seed, seed + seeds):
+        for variant, found in each.items():
+            found.append(trained_and_judged(task, training, design, variant, number))
     quoted = next(iter(variants))
-    measured = {"detector": kind, "masks": masks, "short_sides": list(sides), "test_side": test_side, "seed": seed}
-    measured |= {"regions": regions, "proposals": proposals}
+    details: dict[str, dict[str, float]] = {}
+    for variant, found in each.items():
+        details[variant] = mean_of([scores for scores, _ in found], "_std")
+    if seeds > 1:
+        details |= {f"{variant}, seed={seed + n}": found[n][0] for variant, found in each.items() for n in range(seeds)}
     return Result(
         protocol="detection",
-        scores=scores[quoted],
+        scores=details[quoted],
         n_train=len(task.train.indices),
         n_test=len(task.test.indices),
         classes=len(classes),
-        settings=dataclasses.asdict(training) | measured | {"recipe": recipe},
-        details=dict(scores),
-        by_class=by_class[quoted],
+        settings=dataclasses.asdict(training) | design.to_dict() | {"recipe": recipe, "seeds": seeds, "seed": seed},
+        details=details,
+        by_class=mean_of([by_class for _, by_class in each[quoted]]),
     )
+
+
+@dataclass(frozen=True)
+class Design:
+    """What is built: see `build_detector`."""
+
+    kind: Kind
+    masks: bool
+    sides: tuple[int, ...]
+    test_side: int
+    regions: int
+    proposals: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a result keeps it."""
+        own = {"detector": self.kind, "masks": self.masks, "short_sides": list(self.sides), "test_side": self.test_side}
+        return own | {"regions": self.regions, "proposals": self.proposals}
+
+
+def trained_and_judged(
+    task: Task, training: Training, design: Design, variant: Variant, seed: int
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Scores of one detector, and the AP of every class; what a stopped task has done is not done again."""
+    names = [task.train.source.names[place] for place in task.train.indices]
+    identity = f"{variant} {seed} {training} {design} {task.identity(names)}"
+    kept = Kept(task)
+    if found := kept.done(identity):
+        return found
+    torch.manual_seed(seed)
+    built = build_detector(
+        with_weights(task.model.backbone, variant),
+        len(task.train.source.classes),
+        kind=design.kind,
+        masks=design.masks,
+        short_sides=design.sides,
+        test_side=design.test_side,
+        mean=task.pixels.mean,
+        std=task.pixels.std,
+        regions=design.regions,
+        proposals=design.proposals,
+    )
+    if variant == "frozen":
+        freeze_backbone(built)
+    run = DetectorRun(task, built, training, masks=design.masks, seed=seed)
+    run.train(variant, kept, identity)
+    scores, by_class = run.judge()
+    kept.finish(identity, (scores, by_class))
+    return scores, by_class
+
+
+def mean_of(rows: Sequence[dict[str, float]], spread: str | None = None) -> dict[str, float]:
+    """Means of scores, and where there are several of them standard deviations under names that end in `spread`."""
+    names = [name for name in rows[0] if all(name in row for row in rows)]
+    means = {name: float(np.mean([row[name] for row in rows])) for name in names}
+    if spread is None or len(rows) < 2:
+        return means
+    return means | {f"{name}{spread}": float(np.std([row[name] for row in rows], ddof=1)) for name in names}
 
 
 def with_weights(backbone: nn.Module, variant: Variant) -> nn.Module:
@@ -236,7 +286,8 @@ def with_weights(backbone: nn.Module, variant: Variant) -> nn.Module:
     return copied
 
 
-def _training(recipe: str, steps: int | None, batch_size: int | None, learning_rate: float | None) -> Training:
+def published_training(recipe: str, steps: int | None, batch_size: int | None, learning_rate: float | None) -> Training:
+    """The published settings, with what is given in their place. Raises `InputError` for an unknown recipe."""
     if recipe not in PUBLISHED:
         raise unknown("detection recipe", recipe, PUBLISHED, listed=True)
     given: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
@@ -244,19 +295,21 @@ def _training(recipe: str, steps: int | None, batch_size: int | None, learning_r
 
 
 def _has_masks(part: Part) -> bool:
+    """Whether all pictures with objects have masks, of those that are looked at."""
     assert part.source.objects is not None
-    marked = (part.source.objects[int(index)] for index in part.indices)
-    return next((each.masks is not None for each in marked if len(each)), False)
+    step = max(1, len(part.indices) // LOOKED)
+    marked = [part.source.objects[int(index)] for index in part.indices[::step]]
+    return any(len(each) for each in marked) and all(each.masks is not None for each in marked if len(each))
 
 
-def sides_for(train: Part, asked: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
+def sides_for(train: Part, asked: tuple[int, ...], published: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
     """Shorter sides of pictures in training and in testing: as asked for, as published, or small pictures' own."""
     if asked:
         return asked, max(asked)
     looked = [train.source.read(int(index)).shape[:2] for index in train.indices[:: max(1, len(train.indices) // 50)]]
     usual = int(statistics.median(min(shape) for shape in looked))
     if usual >= LARGE:
-        return tuple(range(480, 801, 32)), 800
+        return published, TEST_SIDE
     return (usual,), usual
 
 
@@ -267,8 +320,7 @@ class DetectorRun:
         fabric = task.fabric
         if fabric.world_size > 1:
             detector = synchronise_batch_norm(detector, fabric.device.type)
-        learning = [value for value in detector.parameters() if value.requires_grad]
-        optimizer = torch.optim.SGD(learning, lr=0.0, momentum=0.9, weight_decay=training.weight_decay)
+        optimizer = torch.optim.SGD(decayed_groups(detector, training.weight_decay), lr=0.0, momentum=0.9)
         self.fabric, self.say, self.track, self.training, self.masks, self.seed = (
             fabric,
             task.say,
@@ -277,7 +329,7 @@ class DetectorRun:
             masks,
             seed,
         )
-        self.test_side = detector.test_side
+        self.test_side, self.computing = detector.test_side, task.computing
         self.detector, self.optimizer = fabric.setup(detector, optimizer)
         rows = min(training.batch_size, len(task.train.indices))
         self.plan = Plan(len(task.train.indices), rows - rows % fabric.world_size, training.steps, seed)
@@ -306,7 +358,8 @@ class DetectorRun:
             torch.manual_seed(mix(self.seed, step))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.training.rate(step)
-            losses = self.detector(images, targets)
+            with self.computing():
+                losses = self.detector(images, targets)
             weight = {"loss_objectness": self.training.rpn_weight, "loss_rpn_box_reg": self.training.rpn_weight}
             loss = torch.stack([weight.get(name, 1.0) * value for name, value in losses.items()]).sum()
             if not loss.isfinite():
@@ -318,7 +371,7 @@ class DetectorRun:
                 kept.keep(identity, self._state(step + 1))
             if (step + 1) % max(1, self.training.steps // 20) == 0:
                 self.say(f"{variant}  step {step + 1}/{self.training.steps}  loss {loss.item():.3f}")
-        last = self._batches(max(0, self.training.steps - LEVELLING))
+        last = self._batches(self.training.steps - min(LEVELLING, max(1, self.training.steps // 4)))
         level_batch_norm(self.detector, last, lambda batch: self.detector(*batch))
 
     def _state(self, step: int) -> dict[str, Any]:
@@ -334,10 +387,10 @@ class DetectorRun:
 
     @torch.no_grad()
     def judge(self) -> tuple[dict[str, float], dict[str, float]]:
-        """COCO's AP, AP50 and AP75 of boxes and of masks, VOC's AP50 by 11 points; AP of every class; percent."""
+        """COCO's AP, AP50 and AP75 of boxes and of masks, VOC's of boxes by 11 points; AP of every class; percent."""
         kinds = ("bbox", "segm") if self.masks else ("bbox",)
         coco = mean_average_precision(kinds, class_metrics=True)
-        voc = mean_average_precision(("bbox",), iou_thresholds=[0.5], rec_thresholds=ELEVEN)
+        voc: list[tuple[Boxes, Boxes]] = []
         own = range(self.fabric.global_rank, len(self.judged), self.fabric.world_size)  # the metrics join the shares
         draws = [[(place, place)] for place in own]
         module = self.detector.module
@@ -346,16 +399,18 @@ class DetectorRun:
             loader = DataLoader(self.judged, batch_sampler=draws, **self.loading)
             for images, targets in self.track(loader, len(draws), "judging"):
                 images, targets = self._moved(images, targets)
-                found = self.detector(images)
+                with self.computing():
+                    found = self.detector(images)
                 for each in found if self.masks else ():
                     each["masks"] = each["masks"][:, 0] > 0.5
                     targets[0]["masks"] = targets[0]["masks"].bool()
                 coco.update(found, targets)
-                voc.update(found, targets)
+                voc.append((_boxes(found[0], "scores"), _boxes(targets[0], "iscrowd")))
         module.transform.min_size = trained_sides
         found = coco.compute()
-        scores = _scores(found, masks=self.masks) | {"voc_ap50": 100 * float(voc.compute()["map_50"])}
-        return scores, _by_class(found, self.judged.source.classes, masks=self.masks)
+        shares = [pair for share in distributed.gather_objects(voc) for pair in share]
+        scores = _scores(found, masks=self.masks) | voc_scores(*map(list, zip(*shares, strict=True)))
+        return scores, _by_class(found, masks=self.masks)
 
 
 def mean_average_precision(kinds: tuple[str, ...], **options: Any) -> Any:
@@ -370,13 +425,32 @@ def mean_average_precision(kinds: tuple[str, ...], **options: Any) -> Any:
         return MeanAveragePrecision(iou_type=kinds if len(kinds) > 1 else kinds[0], **options)  # type: ignore[arg-type]
 
 
+def _boxes(given: dict[str, Tensor], marks: str) -> Boxes:
+    return Boxes(*(given[name].float().cpu().numpy() for name in ("boxes", "labels", marks)))
+
+
+def decayed_groups(detector: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """What learns, in groups: norms without decay, as detectron2 has them."""
+    norms = {
+        value
+        for module in detector.modules()
+        if isinstance(module, nn.modules.batchnorm._NormBase)
+        for value in module.parameters(recurse=False)
+    }
+    learning = [value for value in detector.parameters() if value.requires_grad]
+    return [
+        {"params": [value for value in learning if value not in norms], "weight_decay": weight_decay},
+        {"params": [value for value in learning if value in norms], "weight_decay": 0.0},
+    ]
+
+
 def _scores(found: dict[str, Tensor], *, masks: bool) -> dict[str, float]:
     kinds = (("box", "bbox_"), ("mask", "segm_")) if masks else (("box", ""),)
     names = (("ap", "map"), ("ap50", "map_50"), ("ap75", "map_75"))
     return {f"{kind}_{name}": 100 * float(found[prefix + theirs]) for kind, prefix in kinds for name, theirs in names}
 
 
-def _by_class(found: dict[str, Tensor], classes: list[str], *, masks: bool) -> dict[str, float]:
+def _by_class(found: dict[str, Tensor], *, masks: bool) -> dict[str, float]:
     each = found["bbox_map_per_class" if masks else "map_per_class"].reshape(-1)
     pairs = zip(found["classes"].reshape(-1).tolist(), each.tolist(), strict=True)
-    return {classes[label - 1]: 100 * score for label, score in pairs if score >= 0}  # -1: none in the test pictures
+    return {str(label - 1): 100 * score for label, score in pairs if score >= 0}  # -1: none in the test pictures

@@ -70,14 +70,17 @@ def finetune(
     Raises:
         InputError: a share or subset that leaves a class without a picture, or an unknown recipe.
     """
+    if seeds < 1:
+        raise InputError(f"seeds is {seeds}: expected 1 or more")
     given: dict[str, Any] = {"epochs": epochs, "trunk": learning_rate, "head": head_learning_rate}
     asked = {name: value for name, value in given.items() if value is not None}
     plan = dataclasses.replace(recipe_of(recipe, percent), **asked)
-    runs, sizes = [], set()
+    runs, by_class, sizes = [], [], set()
     for number in range(seed, seed + seeds):
         pictures = Chosen(task.train.source, _chosen(task.train, percent, subset, number))
         tuner = fine_tuner(task, pictures, plan, batch_size, number)
         runs.append(tuner.run())
+        by_class.append(tuner.by_class)
         sizes.add(len(pictures))
     scores = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
     if seeds > 1:
@@ -87,17 +90,23 @@ def finetune(
         protocol="finetune",
         scores=scores,
         n_train=max(sizes),
-        n_test=len(task.test.indices),
+        n_test=tuner.judged,
         classes=len(task.train.source.classes),
         settings=settings | {"percent": percent, "subset": subset, "recipe": recipe, "seeds": seeds, "seed": seed},
         details={f"seed={seed + place}": run for place, run in enumerate(runs)},
+        by_class={name: float(np.mean([each[name] for each in by_class])) for name in by_class[0]},
     )
 
 
 def _chosen(train: Part, percent: float, subset: str | None, seed: int) -> np.ndarray:
     source = train.source
     if subset is not None:
-        return np.intersect1d(listed(Path(subset), source.names, source.name), train.indices)
+        chosen = np.intersect1d(listed(Path(subset), source.names, source.name), train.indices)
+        assert source.labels is not None
+        missing = np.setdiff1d(train.labels, source.labels[chosen])
+        if len(missing):
+            raise InputError(f"subset {subset} has no picture of {len(missing)} classes: {source.classes[missing[0]]}")
+        return chosen
     return train.indices[share_of_classes(train.labels, percent, seed)]
 
 

@@ -13,7 +13,16 @@ from rich.progress import track
 
 from fullrank.errors import InputError
 from fullrank.files import plain
-from fullrank.runs.evaluate import check_options, describe, keep_result, open_asked, open_parts, pixels_of, place_of
+from fullrank.runs.evaluate import (
+    check_options,
+    check_precision,
+    describe,
+    keep_result,
+    open_asked,
+    open_parts,
+    pixels_of,
+    place_of,
+)
 from fullrank.terminal import log_console
 from fullrank.training import detect, finetune  # noqa: F401 - they register themselves
 from fullrank.training.probe import linear_as_published
@@ -25,15 +34,16 @@ def evaluate_by_training(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]
     settings, console = SimpleNamespace(**asked), log_console()
     function = TRAINED.get(settings.protocol)
     options = check_options(settings, [function])
-    if settings.layer and function is not linear_as_published:
-        raise InputError(f"{settings.protocol} trains the whole network: leave out --layer {settings.layer}")
+    if (settings.layer or settings.pooling != "auto") and function is not linear_as_published:
+        raise InputError(f"{settings.protocol} trains the whole network: leave out --layer and --pooling")
+    check_precision(settings.precision)
     model = open_asked(given, settings)
     objects = settings.protocol == "detection"
     train, test = open_parts(model, settings, objects=objects)
     if train.source.labels is None and not objects:
         raise InputError(f"{settings.protocol} takes one label a picture, and {train.source.name} has several")
     fabric = launch(settings)
-    place = place_of(model, settings.protocol, train.source.name, settings.output)
+    place = place_of(model, settings, train.source.name)
     task = Task(
         model,
         pixels_of(model, train.source),
@@ -47,6 +57,8 @@ def evaluate_by_training(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]
             items, words, total, console=console, disable=not fabric.is_global_zero
         ),
         layer=settings.layer,
+        pooling=settings.pooling,
+        precision=settings.precision,
     )
     began = time.monotonic()
     result = function(task, **options)
@@ -60,9 +72,8 @@ def evaluate_by_training(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]
 def launch(settings: SimpleNamespace) -> lightning.Fabric:
     """The devices that were asked for. Raises `InputError` where there are none such."""
     kind = {"cpu": "cpu", "auto": "auto"}.get(settings.device, "cuda" if "cuda" in settings.device else settings.device)
-    precision = {"32": "32-true", "bf16": "bf16-mixed"}[settings.precision]
     try:
-        fabric = lightning.Fabric(accelerator=kind, devices=settings.devices, precision=precision)  # type: ignore[arg-type]
+        fabric = lightning.Fabric(accelerator=kind, devices=settings.devices)
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise InputError(f"devices {settings.devices} of kind {kind}: {' '.join(str(error).split())}") from error
     fabric.launch()

@@ -111,9 +111,10 @@ def linear_as_published(
         protocol="linear",
         scores=scores,
         n_train=len(pictures),
-        n_test=len(task.test.indices),
+        n_test=run.judged,
         classes=len(pictures.classes),
         settings=settings,
+        by_class=run.by_class,
     )
 
 
@@ -121,7 +122,7 @@ def prober(task: Task, pictures: Chosen, probe: Probe, seed: int) -> ClassifierR
     """A run of the classifier alone."""
     torch.manual_seed(seed)
     model = task.model
-    tap = (MapTap if probe.maps else Tap)(model.backbone, probe.layer).requires_grad_(False)
+    tap = (MapTap if probe.maps else Tap)(model.backbone, probe.layer, task.pooling).requires_grad_(False)
     with torch.no_grad():
         size, channels = model.image_size, task.pixels.channels
         given = tap.eval()(torch.zeros(1, channels, size, size)).shape

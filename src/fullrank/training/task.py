@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from fullrank.data.statistics import Pixels
 from fullrank.evaluation.model import Model
 from fullrank.evaluation.protocol import Result
 from fullrank.evaluation.splits import Part
+from fullrank.evaluation.taps import Pooling
 from fullrank.registry import Registry
+from fullrank.runs.evaluate import computing
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,8 @@ class Task:
         say: takes a line now and then.
         track: passes items on and shows how many of how many are done, and of what.
         layer: whose features a probe takes, see `Tap`; None is the network's own output, or what is published.
+        pooling: of them.
+        precision: of the network: 32 or bf16.
     """
 
     model: Model
@@ -43,6 +49,20 @@ class Task:
     say: Callable[[str], None] = print
     track: Callable[[Iterable[Any], int, str], Iterable[Any]] = lambda items, *_: items
     layer: str | None = None
+    pooling: Pooling = "auto"
+    precision: str = "32"
+
+    def computing(self) -> AbstractContextManager[None]:
+        """The network's precision."""
+        return computing(self.precision, self.fabric.device)
+
+    def identity(self, chosen: Sequence[str]) -> str:
+        """A digest of what a result depends on beside the protocol's settings; `chosen` are the names to learn from."""
+        said: list[Any] = [self.model.weights, self.model.image_size, sorted(self.pixels.to_dict().items())]
+        said += [self.layer, self.pooling, self.precision]
+        said += [self.train.source.name, list(chosen)]
+        said += [self.test.source.name, [self.test.source.names[place] for place in self.test.indices]]
+        return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
 
 
 TRAINED: Registry[Callable[..., Result]] = Registry("protocol that trains the network")

@@ -65,3 +65,16 @@ def test_what_does_not_fit(arguments, options, words):
     with pytest.raises(InputError) as error:
         retrieval(*arguments, **options)
     assert words in str(error.value)
+
+
+def test_a_point_is_found_no_better_than_by_chance():
+    """Where everything scores the same, the right answer stands in the middle."""
+    figures = retrieval(torch.ones(100, 4), torch.ones(500, 4))
+    assert [figures[f"{ways}_r{k}"] for ways in ("i2t", "t2i") for k in (1, 5, 10)] == [0.0] * 6
+    assert (figures["i2t_median"], figures["t2i_median"]) == (248.0, 50.0)
+    assert retrieval(torch.eye(100), torch.ones(500, 100))["t2i_r10"] == 0.0
+
+
+def test_a_tie_of_two_counts_for_the_right_answer():
+    images, captions = torch.eye(3), torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 1, 0]])
+    assert retrieval_ranks(images, captions).t2i.tolist() == [0, 0, 1]

@@ -10,6 +10,7 @@ import torch
 
 from fullrank.cli import main
 from tests.unit.data.picture_files import encoded, write_folder
+from tests.unit.training.test_detect import drawn
 
 
 def pictures(count=24, size=32):
@@ -144,3 +145,84 @@ def test_a_set_of_the_hub(labelled):
     result = json.loads(done.stdout)
     assert result["top1"] > 90
     assert (result["n_train"], result["n_test"], set(result["by_class"])) == (16, 8, {"dark", "bright"})
+
+
+def squares(count, seed):
+    """COCO's format: pictures with a bright square each, of two kinds."""
+    files, content = drawn(count, seed)
+    return files | {f"instances_{'train' if seed == 0 else 'test'}.json": content}
+
+
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_detection(precision, labelled):
+    pytest.importorskip("pycocotools")
+    write_folder(labelled.folder / "squares", squares(6, 0) | squares(3, 1))
+    arguments = ["timm:test_resnet", "--pretrained", "false", "--data", "squares", "--protocol", "detection"]
+    arguments += ["--steps", "2", "--batch_size", "2", "--regions", "16", "--proposals", "20", "--precision", precision]
+    done = labelled("evaluate", *arguments, "--variants", "[finetuned, scratch]", "--detector", "fpn", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["n_train"], result["n_test"]) == (6, 3)
+    assert set(result["details"]) == {"finetuned", "scratch"}
+    assert set(result["by_class"]) <= {"green", "red"}
+    assert {"box_ap", "mask_ap", "voc_ap50"} <= set(result["scores"])
+    assert list(labelled.folder.rglob("detection-fpn-squares-train.json"))
+    labelled.captured.readouterr()
+
+
+def test_a_network_of_torchvision_detects(labelled):
+    pytest.importorskip("pycocotools")
+    write_folder(labelled.folder / "squares", squares(4, 0) | squares(2, 1))
+    arguments = ["torchvision:resnet18", "--pretrained", "false", "--data", "squares", "--protocol", "detection"]
+    arguments += ["--steps", "1", "--batch_size", "2", "--regions", "8", "--proposals", "8", "--masks", "false"]
+    done = labelled("evaluate", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["settings"]["detector"] == "c4"
+
+
+def test_random_weights_follow_from_the_seed(labelled):
+    arguments = ["timm:test_resnet", "--pretrained", "false", "--image_size", "32", "--data", "set", "--json"]
+    digests = [json.loads(labelled("evaluate", *arguments, "--seed", seed).stdout)["weights"] for seed in (0, 0, 1)]
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_shares_of_the_labels_have_results_of_their_own(labelled):
+    arguments = ["timm:test_resnet", "--pretrained", "false", "--image_size", "32", "--data", "set"]
+    arguments += ["--protocol", "finetune", "--epochs", "1", "--json"]
+    for percent in ("50", "100"):
+        assert labelled("evaluate", *arguments, "--percent", percent).returncode == 0
+    stored = sorted(path.name for path in labelled.folder.rglob("finetune*.json"))
+    assert stored == ["finetune-100percent-set-train.json", "finetune-50percent-set-train.json"]
+
+
+def test_what_is_judged_was_not_learnt_from(labelled):
+    model = ["timm:test_resnet", "--pretrained", "false", "--image_size", "32", "--k", "[3]", "--json"]
+    ordered = list(pictures().items())
+    by_class = {f"val/{'bright' if n % 2 else 'dark'}/{name}": content for n, (name, content) in enumerate(ordered)}
+    write_folder(labelled.folder / "only_val", by_class)
+    result = json.loads(labelled("evaluate", *model, "--data", "only_val").stdout)
+    assert (result["n_train"], result["n_test"]) == (19, 5)
+    rows = ["file,label,split", *(f"{n:02}.png,{n % 2},{'val' if n < 8 else 'train'}" for n in range(24))]
+    write_folder(labelled.folder / "listed", pictures() | {"labels.csv": "\n".join(rows).encode()})
+    result = json.loads(labelled("evaluate", *model, "--data", "listed", "--split", "train").stdout)
+    assert (result["n_train"], result["n_test"]) == (16, 8)
+    error = labelled.fails("evaluate", *model[:-1], "--data", "listed", "--split", "train", "--test_split", "train")
+    assert "has the pictures of listed/[train] and no others" in error
+
+
+def test_a_test_part_without_labels_is_passed_over(labelled):
+    """As challenges give it: labels of train alone."""
+    files = {f"{'train' if n < 16 else 'test'}/{name}": content for n, (name, content) in enumerate(pictures().items())}
+    rows = ["file,label", *(f"{n:02}.png,{n % 2}" for n in range(16))]
+    write_folder(labelled.folder / "challenge", files | {"train.csv": "\n".join(rows).encode()})
+    arguments = ["timm:test_resnet", "--pretrained", "false", "--image_size", "32", "--data", "challenge", "--json"]
+    result = json.loads(labelled("evaluate", *arguments, "--k", "[3]").stdout)
+    assert (result["n_train"], result["n_test"]) == (13, 3)
+
+
+def test_folders_that_only_number_parts_are_no_classes(labelled):
+    files = {f"images_00{1 + n % 3}/{name}": content for n, (name, content) in enumerate(pictures().items())}
+    rows = ["Image Index,Finding Labels", *(f"{n:02}.png,{'bright' if n % 2 else 'dark'}" for n in range(24))]
+    write_folder(labelled.folder / "parts", files | {"Data_Entry_2017.csv": "\n".join(rows).encode()})
+    arguments = ["timm:test_resnet", "--pretrained", "false", "--image_size", "32", "--data", "parts", "--json"]
+    assert set(json.loads(labelled("evaluate", *arguments, "--k", "[3]").stdout)["by_class"]) == {"bright", "dark"}

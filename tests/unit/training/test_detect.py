@@ -17,7 +17,17 @@ from fullrank.errors import InputError
 from fullrank.evaluation.model import Model
 from fullrank.evaluation.splits import Part
 from fullrank.networks.detector import Pyramid, Stages, build_detector, freeze_backbone, level_batch_norm
-from fullrank.training.detect import PUBLISHED, DetectorRun, Marked, Training, detect, sides_for, with_weights
+from fullrank.training.detect import (
+    PUBLISHED,
+    DetectorRun,
+    Marked,
+    Training,
+    decayed_groups,
+    detect,
+    mean_of,
+    sides_for,
+    with_weights,
+)
 from fullrank.training.kept import Kept
 from fullrank.training.task import Task
 from tests.unit.data.picture_files import write_folder
@@ -187,8 +197,8 @@ def test_a_stopped_task_goes_on_to_the_same_end(tmp_path, monkeypatch):
 
 def test_small_pictures_keep_their_size(tmp_path):
     made = task(tmp_path)
-    assert sides_for(made.train, ()) == ((64,), 64)
-    assert sides_for(made.train, (48, 80)) == ((48, 80), 80)
+    assert sides_for(made.train, (), (480, 800)) == ((64,), 64)
+    assert sides_for(made.train, (48, 80), (480, 800)) == ((48, 80), 80)
 
 
 def test_precise_batch_norm_is_the_mean_over_batches():
@@ -199,3 +209,25 @@ def test_precise_batch_norm_is_the_mean_over_batches():
     torch.testing.assert_close(norm.running_mean, torch.stack([each.mean(0) for each in batches]).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack([each.var(0) for each in batches]).mean(0))
     assert norm.momentum == 0.1
+
+
+def test_scores_of_several_seeds_are_means_with_their_spread():
+    rows = [{"box_ap": 10.0, "other": 1.0}, {"box_ap": 13.0}, {"box_ap": 16.0, "other": 2.0}]
+    assert mean_of(rows, "_std") == {"box_ap": 13.0, "box_ap_std": 3.0}
+    assert mean_of(rows) == {"box_ap": 13.0}
+    assert mean_of(rows[:1], "_std") == rows[0]
+
+
+def test_every_seed_is_a_detector_of_its_own(tmp_path):
+    found = detect(task(tmp_path, count=4), steps=1, batch_size=2, masks=False, seeds=2, **FEW)
+    assert set(found.details) == {"finetuned", "finetuned, seed=0", "finetuned, seed=1"}
+    assert {"box_ap", "box_ap_std", "voc_ap50"} <= set(found.scores)
+
+
+def test_norms_do_not_decay():
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.Conv2d(4, 4, 1))
+    network[2].requires_grad_(False)
+    decayed, free = decayed_groups(network, 0.1)
+    assert [tuple(value.shape) for value in decayed["params"]] == [(4, 3, 3, 3), (4,)]
+    assert [tuple(value.shape) for value in free["params"]] == [(4,), (4,)]
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
