@@ -85,8 +85,11 @@ def cifar10(options: argparse.Namespace) -> dict[str, Any]:
             "knn": judged(run, "knn", k=[20, 200]),
             "linear": judged(run, "linear"),
             **{
-                f"finetune {percent} %": judged(run, "finetune", percent=percent, seeds=options.seeds, **TUNED)
-                for percent in (1, 10)
+                f"finetune {percent} %": judged(
+                    run, "finetune", percent=percent, epochs=epochs, seeds=options.seeds, **TUNED
+                )
+                for percent, epochs in ((1, 20), (10, 10))
+                if name != "supervised"  # which saw all labels
             },
         }
         for name, run in cifar10_networks(options).items()
@@ -106,7 +109,8 @@ def cifar10_networks(options: argparse.Namespace) -> dict[str, Run]:
     }
 
 
-# The published rates are for ResNet-50; a network of 0.5 M parameters needs larger ones, chosen on no test picture.
+# The published rates are for ResNet-50. For a network of 0.5 M parameters these were the better of two pairs, with
+# 4,000 labels, judged on 2,000 other training pictures (54.0 %, 49.7 % with 0.03 and 0.1) for VICReg's network.
 TUNED: dict[str, Any] = {"batch_size": 64, "learning_rate": 0.1, "head_learning_rate": 1.0}
 
 
@@ -187,7 +191,8 @@ def detection(options: argparse.Namespace) -> dict[str, Any]:
     settings |= {"batch_size": 128, "expander": "512-512-512", "optimizer": "adamw", "learning_rate": 0.003}
     settings |= {"weight_decay": 1e-4, "epochs": options.epochs or 20}
     run = trained(options, f"detection-{Path(options.images).stem}", **settings)
-    asked = {"steps": options.steps or 300, "batch_size": 4, "learning_rate": 0.08, "regions": 64, "proposals": 200}
+    asked = {"steps": options.steps or 300, "batch_size": options.batch_size, "learning_rate": 0.16}
+    asked |= {"regions": 64, "proposals": 200}
     results = [
         judged(
             run, "detection", data=options.data, variants=["finetuned", "scratch"], seed=seed, detector="fpn", **asked
@@ -252,6 +257,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64, help="of pictures in pre-training, pixels a side")
     parser.add_argument("--epochs", type=float)
     parser.add_argument("--steps", type=int)
+    parser.add_argument("--batch_size", type=int, default=4, help="of detection")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0, help="of pre-training")
     parser.add_argument("--runs", default="runs")
