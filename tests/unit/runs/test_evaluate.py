@@ -153,12 +153,11 @@ def squares(count, seed):
     return files | {f"instances_{'train' if seed == 0 else 'test'}.json": content}
 
 
-@pytest.mark.parametrize("precision", ["32", "bf16"])
-def test_detection(precision, labelled):
+def test_detection(labelled):
     pytest.importorskip("pycocotools")
     write_folder(labelled.folder / "squares", squares(6, 0) | squares(3, 1))
     arguments = ["timm:test_resnet", "--pretrained", "false", "--data", "squares", "--protocol", "detection"]
-    arguments += ["--steps", "2", "--batch_size", "2", "--regions", "16", "--proposals", "20", "--precision", precision]
+    arguments += ["--steps", "2", "--batch_size", "2", "--regions", "16", "--proposals", "20"]
     done = labelled("evaluate", *arguments, "--variants", "[finetuned, scratch]", "--detector", "fpn", "--json")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
@@ -170,12 +169,13 @@ def test_detection(precision, labelled):
     labelled.captured.readouterr()
 
 
-def test_a_network_of_torchvision_detects(labelled):
+@pytest.mark.parametrize("precision", ["32", "bf16"])
+def test_a_network_of_torchvision_detects(precision, labelled):
     pytest.importorskip("pycocotools")
     write_folder(labelled.folder / "squares", squares(4, 0) | squares(2, 1))
     arguments = ["torchvision:resnet18", "--pretrained", "false", "--data", "squares", "--protocol", "detection"]
     arguments += ["--steps", "1", "--batch_size", "2", "--regions", "8", "--proposals", "8", "--masks", "false"]
-    done = labelled("evaluate", *arguments, "--json")
+    done = labelled("evaluate", *arguments, "--precision", precision, "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["settings"]["detector"] == "c4"
 
