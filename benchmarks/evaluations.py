@@ -266,7 +266,11 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning)
     record = {
         "date": datetime.date.today().isoformat(),
-        "settings": {name: value for name, value in vars(options).items() if name not in ("runs", "data", "sets")},
+        "settings": {
+            name: Path(value).name if name in ("images", "test") and value else value
+            for name, value in vars(options).items()
+            if name not in ("runs", "data", "sets")
+        },
         "data": Path(options.data).name,
         "versions": versions(),
         "hardware": hardware(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
