@@ -62,18 +62,12 @@ def linear_probe(
     Raises:
         InputError: features or labels cannot be used (see `check_samples`), or a setting is not positive.
     """
-    rates = [float(rate) for rate in learning_rates]
-    if not rates or not min(rates) > 0 or (epochs is not None and epochs < 1) or batch_size < 1:
-        raise InputError(
-            f"linear got learning_rates={tuple(rates)}, epochs={epochs}, batch_size={batch_size}: "
-            "expected positive numbers"
-        )
+    rates = positive(learning_rates, epochs, batch_size)
     samples = check_samples(train_features, train_labels, test_features, test_labels)
     train, labels, test = samples.train, samples.train_labels, samples.test
     if standardise:
         train, test = standardised(train, test)
-    epochs = epochs or usual_epochs(len(train), batch_size)
-    schedule = {"epochs": epochs, "batch_size": min(batch_size, len(train)), "seed": seed}
+    schedule = usual_schedule(len(train), epochs, batch_size, seed)
     validation = _validate(train, labels, samples.classes, rates, schedule) if len(rates) > 1 else []
     best = min(validation, key=lambda scores: scores["loss"])["rate"] if validation else rates[0]
     heads = fit_heads(train, labels, samples.classes, [best], **schedule)
@@ -90,6 +84,23 @@ def linear_probe(
         by_class=by_class,
         notes=samples.notes,
     )
+
+
+def positive(learning_rates: Sequence[float], epochs: int | None, batch_size: int) -> list[float]:
+    """The learning rates. Raises `InputError` where there is none, or one of the numbers is not positive."""
+    rates = [float(rate) for rate in learning_rates]
+    if not rates or not min(rates) > 0 or (epochs is not None and epochs < 1) or batch_size < 1:
+        raise InputError(
+            f"linear got learning_rates={tuple(rates)}, epochs={epochs}, batch_size={batch_size}: "
+            "expected positive numbers"
+        )
+    return rates
+
+
+def usual_schedule(count: int, epochs: int | None, batch_size: int, seed: int) -> dict[str, int]:
+    """What `fit_heads` takes; without `epochs` 30 passes, or what 1000 steps need."""
+    usual = max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / math.ceil(count / batch_size)))
+    return {"epochs": epochs or usual, "batch_size": min(batch_size, count), "seed": seed}
 
 
 def standardised(
@@ -220,11 +231,6 @@ def split_off(count: int, seed: int) -> tuple[Int[Tensor, " a"], Int[Tensor, " b
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed + 1))
     held_out = min(MOST_HELD_OUT, max(1, round(HELD_OUT * count)))
     return order[held_out:], order[:held_out]
-
-
-def usual_epochs(count: int, batch_size: int) -> int:
-    """30 passes, or what 1000 steps need."""
-    return max(FEWEST_EPOCHS, math.ceil(FEWEST_STEPS / math.ceil(count / batch_size)))
 
 
 def judge_heads(features: Tensor, labels: Tensor, heads: Heads) -> list[tuple[Bool[Tensor, "m 2"], float]]:

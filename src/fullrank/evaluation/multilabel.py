@@ -7,8 +7,15 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 
-from fullrank.errors import InputError
-from fullrank.evaluation.linear import LEARNING_RATES, fit_heads, split_off, standardised, usual_epochs
+from fullrank.evaluation.linear import (
+    LEARNING_RATES,
+    fit_heads,
+    positive,
+    several_labels,
+    split_off,
+    standardised,
+    usual_schedule,
+)
 from fullrank.evaluation.protocol import (
     MULTILABEL,
     Array,
@@ -39,22 +46,19 @@ def multilabel_probe(
     Raises:
         InputError: as `linear_probe` and `check_targets`.
     """
-    rates = [float(rate) for rate in learning_rates]
-    if not rates or not min(rates) > 0 or (epochs is not None and epochs < 1) or batch_size < 1:
-        raise InputError(f"linear got {rates}, epochs={epochs}, batch_size={batch_size}: expected positive numbers")
+    rates = positive(learning_rates, epochs, batch_size)
     samples = check_targets(train_features, train_targets, test_features, test_targets)
     train, targets, test = samples.train, samples.train_targets, samples.test
     if standardise:
         train, test = standardised(train, test)
-    epochs = epochs or usual_epochs(len(train), batch_size)
-    schedule = {"epochs": epochs, "batch_size": min(batch_size, len(train)), "seed": seed}
+    schedule = usual_schedule(len(train), epochs, batch_size, seed)
     classes, best, details = targets.shape[1], rates[0], {}
     if len(rates) > 1:
         learn, judge = split_off(len(train), seed)
         part = schedule | {"batch_size": min(schedule["batch_size"], len(learn))}
         heads = fit_heads(train[learn], targets[learn], classes, rates, **part)
-        logits = torch.einsum("nd,dkg->gnk", train[judge], heads.weight) + heads.bias.T[:, None]
-        losses = [float(_loss(each, targets[judge])) for each in logits]
+        logits = torch.einsum("nd,dkg->nkg", train[judge], heads.weight) + heads.bias
+        losses = several_labels(logits, targets[judge])[0].tolist()
         best = rates[min(range(len(rates)), key=losses.__getitem__)]
         details = {f"learning_rate={rate:g}": {"loss": loss} for rate, loss in zip(rates, losses, strict=True)}
     heads = fit_heads(train, targets, classes, [best], **schedule)
@@ -71,9 +75,3 @@ def multilabel_probe(
         by_class=by_class,
         notes=samples.notes,
     )
-
-
-def _loss(logits: Float[torch.Tensor, "n k"], targets: Int[torch.Tensor, "n k"]) -> torch.Tensor:
-    known = targets >= 0
-    wanted = targets.clamp_min(0).to(logits)
-    return torch.nn.functional.binary_cross_entropy_with_logits(logits, wanted, weight=known.to(logits))

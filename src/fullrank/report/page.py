@@ -17,6 +17,7 @@ from markupsafe import Markup
 from fullrank.files import plain, write_text
 from fullrank.report import figures, sections, wording
 from fullrank.report.content import ReportData
+from fullrank.report.evaluations import evaluations
 
 CONTENTS: tuple[tuple[str, str, Callable[[ReportData], Any]], ...] = (
     ("gain", "What training bought", sections.gain),
@@ -31,7 +32,7 @@ CONTENTS: tuple[tuple[str, str, Callable[[ReportData], Any]], ...] = (
     ("map", "Map", sections.sample_map),
     ("factors", "What survived", sections.factors),
     ("warnings", "Warnings", sections.warnings),
-    ("evaluations", "Evaluations", sections.evaluations),
+    ("evaluations", "Evaluations", evaluations),
     ("settings", "Configuration", sections.settings),
     ("usage", "Use the weights", sections.usage),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import statistics
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,135 +11,25 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torchvision
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torchvision import tv_tensors
+from torch.utils.data import DataLoader
 
 from fullrank import distributed
-from fullrank.data.statistics import Pixels
 from fullrank.errors import InputError, unknown
+from fullrank.evaluation.detection import Training, published_training
 from fullrank.evaluation.features import evaluating
 from fullrank.evaluation.protocol import Result
-from fullrank.evaluation.splits import Part
 from fullrank.evaluation.voc_detection import Boxes, voc_scores
 from fullrank.networks.batch_norm import synchronise_batch_norm
 from fullrank.networks.detector import Kind, build_detector, freeze_backbone, level_batch_norm
-from fullrank.training.batches import Batches, Draw, Plan, mix
+from fullrank.training.batches import Batches, Plan, mix
 from fullrank.training.kept import Kept
+from fullrank.training.marked import Marked, collate, has_masks, has_objects, sides_for
 from fullrank.training.task import TRAINED, Task
 
 Variant = Literal["finetuned", "frozen", "scratch"]
 SAVE_SECONDS = 60.0
 LEVELLING = 200  # batches for precise batch norm, and a quarter of the run at the most
-TEST_SIDE = 800
-LOOKED = 200  # pictures that are looked at for masks, and for sizes a quarter of that
-LARGE = 400  # shorter sides (pixels) from which pictures are taken to be of the published kind
-
-
-@dataclass(frozen=True)
-class Training:
-    """How long and how fast.
-
-    Attributes:
-        steps: of the optimiser.
-        batch_size: pictures in a step.
-        learning_rate: at 16 pictures a step.
-        warmup: steps in which it rises.
-        warmup_factor: where it starts.
-        drops: shares of the run after which it is a tenth.
-        weight_decay: of all weights.
-        rpn_weight: of the proposals' losses.
-        sides: shorter sides of pictures in training, one drawn each time; pixels.
-    """
-
-    steps: int
-    batch_size: int = 16
-    learning_rate: float = 0.02
-    warmup: int = 100
-    warmup_factor: float = 0.001
-    drops: tuple[float, ...] = (0.75, 11 / 12)
-    weight_decay: float = 1e-4
-    rpn_weight: float = 1.0
-    sides: tuple[int, ...] = tuple(range(480, 801, 32))
-
-    def rate(self, step: int) -> float:
-        """The learning rate of a step, from 0."""
-        rate = self.learning_rate * self.batch_size / 16 * 0.1 ** sum(step >= drop * self.steps for drop in self.drops)
-        warmup = min(self.warmup, self.steps // 4)
-        if step >= warmup:
-            return rate
-        return rate * (self.warmup_factor + (1 - self.warmup_factor) * step / warmup)
-
-
-# Published settings: facebookresearch/moco detection (C4 on VOC), InfoMin's FPN on COCO, and those of VICReg's paper.
-PUBLISHED: dict[str, Training] = {
-    "moco voc": Training(24_000, drops=(0.75, 11 / 12)),
-    "barlowtwins voc": Training(24_000, learning_rate=0.1, warmup=1000, warmup_factor=0.333),
-    "vicreg voc": Training(24_000, learning_rate=0.1, warmup=1000, warmup_factor=0.333, rpn_weight=0.2),
-    "infomin coco": Training(90_000, warmup=1000, drops=(2 / 3, 8 / 9), sides=tuple(range(640, 801, 32))),
-    "vicreg coco": Training(
-        90_000, learning_rate=0.04, warmup=50, drops=(2 / 3, 8 / 9), sides=tuple(range(640, 801, 32))
-    ),
-}
-
-
-class Marked(Dataset):
-    """Pictures in [0, 1] (C, H, W) and what is marked in them, as torchvision's detectors take it.
-
-    Args:
-        part: pictures with objects.
-        pixels: how pictures are scaled.
-        masks: whether masks are read.
-        flips: whether pictures are mirrored at random, by the number of the draw.
-        seed: of the flips.
-    """
-
-    def __init__(self, part: Part, pixels: Pixels, *, masks: bool, flips: bool, seed: int = 0) -> None:
-        self.source, self.positions, self.pixels = part.source, part.indices, pixels
-        self.masks, self.flips, self.seed = masks, flips, seed
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __getitem__(self, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        place, number = draw
-        index = int(self.positions[place])
-        try:
-            image = torch.from_numpy(self.pixels.to_unit(self.source.read(index))).permute(2, 0, 1)
-        except InputError:
-            if not self.flips or place == 0:
-                raise
-            return self[place - 1, number]  # of the pictures to learn from, the one before
-        assert self.source.objects is not None
-        marked = self.source.objects[index]
-        size = image.shape[-2:]
-        kept = marked.single if self.flips else np.ones(len(marked), bool)  # nothing is learnt from crowds
-        target: dict[str, Tensor] = {
-            "boxes": tv_tensors.BoundingBoxes(torch.from_numpy(marked.boxes[kept]), format="XYXY", canvas_size=size),  # type: ignore[call-overload]
-            "labels": torch.from_numpy(marked.labels[kept]) + 1,  # 0 is the background
-            "iscrowd": torch.from_numpy(marked.ignored[kept]).long(),
-        }
-        if self.masks:
-            masks = marked.masks()[kept] if marked.masks else np.zeros((int(kept.sum()), *size), bool)
-            target["masks"] = tv_tensors.Mask(torch.from_numpy(masks).to(torch.uint8))
-        if self.flips and mix(self.seed, number) & 1:
-            image, target = (
-                torchvision.transforms.v2.functional.horizontal_flip(image),
-                {
-                    name: torchvision.transforms.v2.functional.horizontal_flip(value)
-                    if isinstance(value, tv_tensors.TVTensor)
-                    else value
-                    for name, value in target.items()
-                },
-            )
-        return image, {name: value.as_subclass(Tensor) for name, value in target.items()}
-
-
-def collate(samples: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Lists of pictures and targets, which differ in size."""
-    images, targets = zip(*samples, strict=True)
-    return list(images), list(targets)
 
 
 @TRAINED.register("detection")
@@ -184,7 +73,10 @@ def detect(
     """
     if seeds < 1:
         raise InputError(f"seeds is {seeds}: expected 1 or more")
-    complete = _has_masks(task.train) and _has_masks(task.test)
+    for part in (task.train, task.test):
+        if not has_objects(part):
+            raise InputError(f"nothing is marked in the {len(part.indices):,} pictures of {part.source.name}")
+    complete = has_masks(task.train) and has_masks(task.test)
     if masks and not complete:
         raise InputError(f"{task.train.source.name} has no masks, or not in every picture: leave out --masks")
     masks = complete if masks is None else masks
@@ -286,33 +178,6 @@ def with_weights(backbone: nn.Module, variant: Variant) -> nn.Module:
     return copied
 
 
-def published_training(recipe: str, steps: int | None, batch_size: int | None, learning_rate: float | None) -> Training:
-    """The published settings, with what is given in their place. Raises `InputError` for an unknown recipe."""
-    if recipe not in PUBLISHED:
-        raise unknown("detection recipe", recipe, PUBLISHED, listed=True)
-    given: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
-    return dataclasses.replace(PUBLISHED[recipe], **{name: value for name, value in given.items() if value is not None})
-
-
-def _has_masks(part: Part) -> bool:
-    """Whether all pictures with objects have masks, of those that are looked at."""
-    assert part.source.objects is not None
-    step = max(1, len(part.indices) // LOOKED)
-    marked = [part.source.objects[int(index)] for index in part.indices[::step]]
-    return any(len(each) for each in marked) and all(each.masks is not None for each in marked if len(each))
-
-
-def sides_for(train: Part, asked: tuple[int, ...], published: tuple[int, ...]) -> tuple[tuple[int, ...], int]:
-    """Shorter sides of pictures in training and in testing: as asked for, as published, or small pictures' own."""
-    if asked:
-        return asked, max(asked)
-    looked = [train.source.read(int(index)).shape[:2] for index in train.indices[:: max(1, len(train.indices) // 50)]]
-    usual = int(statistics.median(min(shape) for shape in looked))
-    if usual >= LARGE:
-        return published, TEST_SIDE
-    return (usual,), usual
-
-
 class DetectorRun:
     """A detector, its pictures, and how it is trained."""
 
@@ -321,15 +186,8 @@ class DetectorRun:
         if fabric.world_size > 1:
             detector = synchronise_batch_norm(detector, fabric.device.type)
         optimizer = torch.optim.SGD(decayed_groups(detector, training.weight_decay), lr=0.0, momentum=0.9)
-        self.fabric, self.say, self.track, self.training, self.masks, self.seed = (
-            fabric,
-            task.say,
-            task.track,
-            training,
-            masks,
-            seed,
-        )
-        self.test_side, self.computing = detector.test_side, task.computing
+        self.task, self.fabric, self.training, self.masks, self.seed = task, fabric, training, masks, seed
+        self.test_side = detector.test_side
         self.detector, self.optimizer = fabric.setup(detector, optimizer)
         rows = min(training.batch_size, len(task.train.indices))
         self.plan = Plan(len(task.train.indices), rows - rows % fabric.world_size, training.steps, seed)
@@ -353,12 +211,12 @@ class DetectorRun:
         """All steps, then precise batch norm."""
         start = self._resume(kept.half(identity))
         self.detector.train()
-        steps = self.track(self._batches(start), self.training.steps - start, f"training, {variant}")
+        steps = self.task.track(self._batches(start), self.training.steps - start, f"training, {variant}")
         for step, (images, targets) in enumerate(steps, start):
             torch.manual_seed(mix(self.seed, step))
             for group in self.optimizer.param_groups:
                 group["lr"] = self.training.rate(step)
-            with self.computing():
+            with self.task.computing():
                 losses = self.detector(images, targets)
             weight = {"loss_objectness": self.training.rpn_weight, "loss_rpn_box_reg": self.training.rpn_weight}
             loss = torch.stack([weight.get(name, 1.0) * value for name, value in losses.items()]).sum()
@@ -370,7 +228,7 @@ class DetectorRun:
             if kept.age > SAVE_SECONDS:
                 kept.keep(identity, self._state(step + 1))
             if (step + 1) % max(1, self.training.steps // 20) == 0:
-                self.say(f"{variant}  step {step + 1}/{self.training.steps}  loss {loss.item():.3f}")
+                self.task.say(f"{variant}  step {step + 1}/{self.training.steps}  loss {loss.item():.3f}")
         last = self._batches(self.training.steps - min(LEVELLING, max(1, self.training.steps // 4)))
         level_batch_norm(self.detector, last, lambda batch: self.detector(*batch))
 
@@ -397,9 +255,9 @@ class DetectorRun:
         trained_sides, module.transform.min_size = module.transform.min_size, (self.test_side,)
         with evaluating(self.detector):
             loader = DataLoader(self.judged, batch_sampler=draws, **self.loading)
-            for images, targets in self.track(loader, len(draws), "judging"):
+            for images, targets in self.task.track(loader, len(draws), "judging"):
                 images, targets = self._moved(images, targets)
-                with self.computing():
+                with self.task.computing():
                     found = self.detector(images)
                 for each in found if self.masks else ():
                     each["masks"] = each["masks"][:, 0] > 0.5

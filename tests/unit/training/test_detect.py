@@ -14,21 +14,13 @@ from PIL import Image
 from fullrank.data import open_source
 from fullrank.data.statistics import measure_pixels
 from fullrank.errors import InputError
+from fullrank.evaluation.detection import PUBLISHED, Training
 from fullrank.evaluation.model import Model
 from fullrank.evaluation.splits import Part
 from fullrank.networks.detector import Pyramid, Stages, build_detector, freeze_backbone, level_batch_norm
-from fullrank.training.detect import (
-    PUBLISHED,
-    DetectorRun,
-    Marked,
-    Training,
-    decayed_groups,
-    detect,
-    mean_of,
-    sides_for,
-    with_weights,
-)
+from fullrank.training.detect import DetectorRun, decayed_groups, detect, mean_of, with_weights
 from fullrank.training.kept import Kept
+from fullrank.training.marked import Marked, sides_for
 from fullrank.training.task import Task
 from tests.unit.data.picture_files import write_folder
 

@@ -1,0 +1,57 @@
+"""What protocols said of the run's network, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fullrank.report import wording
+from fullrank.report.content import ReportData
+from fullrank.report.sections import cell
+
+
+def evaluations(data: ReportData) -> dict[str, Any] | None:
+    """A row an evaluation: its scores, those of every setting and class, and what its reader has to know."""
+    entries = data.summary.get("evaluations") or []
+    judged = [one for one in entries if "scores" in one]
+    rows = [
+        {
+            "name": ", ".join(filter(None, [one["protocol"], one.get("variant"), one["data"]])),
+            "scores": [
+                (wording.SCORES[key], f"{value:.1f}") for key, value in one["scores"].items() if key in wording.SCORES
+            ],
+            "settings": _by_setting(one),
+            "samples": f"{one['n_train']:,} learnt from, {one['n_test']:,} judged"
+            if one["n_train"]
+            else f"{one['n_test']:,} judged",
+            "classes": sorted(one.get("by_class", {}).items(), key=lambda each: -each[1]),
+            "notes": list(map(str, one.get("notes") or [])),
+        }
+        for one in judged
+    ]
+    tables = [_transfer(one) for one in entries if "rows" in one]
+    return {"rows": rows, "tables": tables} if entries else None
+
+
+def _by_setting(one: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The first score of every setting, where there are several: numbers of neighbours, variants, seeds."""
+    first, details = next(iter(one["scores"]), ""), one.get("details") or {}
+    found = [(str(name), f"{scores[first]:.1f}") for name, scores in details.items() if first in scores]
+    return found if len(found) > 1 else []
+
+
+def _transfer(one: Mapping[str, Any]) -> dict[str, Any]:
+    """The table of several data sets, and what is missing in it."""
+    names = [name.removesuffix(" score") for row in one["rows"] for name in row if name.endswith(" score")]
+    columns = list(dict.fromkeys(names))
+    rows = [
+        [cell(row["data"])]
+        + [
+            f"{row[name]:.1f} {wording.SCORES.get(row[f'{name} score'], '')}" if name in row else wording.MISSING
+            for name in columns
+        ]
+        + [cell(row.get("n_train")), cell(row.get("n_test"))]
+        for row in one["rows"]
+    ]
+    missing = [f"{name}: {reason}" for name, reason in one.get("missing", {}).items()]
+    return {"columns": ["data", *columns, "learnt from", "judged"], "rows": rows, "missing": missing}
