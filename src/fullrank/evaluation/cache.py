@@ -7,7 +7,9 @@ So a changed picture or weight has another key, and a stopped evaluation goes on
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,42 @@ import safetensors.torch
 from torch import Tensor
 
 from fullrank.errors import InputError
-from fullrank.files import write_atomically
+from fullrank.files import write_atomically, write_text
 
 BLOCK = 4096  # pictures that are kept together
 ROOT = Path("~/.cache/fullrank/features")
+
+
+def usual_folder() -> Path:
+    """`FULLRANK_CACHE` in the environment, or `~/.cache/fullrank/features`."""
+    return Path(os.environ.get("FULLRANK_CACHE", ROOT)).expanduser()
+
+
+class Memory:
+    """Results of parts of a protocol, by what they follow from, so that a stopped protocol goes on.
+
+    Args:
+        folder: where they lie; None remembers nothing.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+
+    def __call__(self, key: str, make: Callable[[], list[float]]) -> list[float]:
+        """What `make` gives, or gave for this key. A disk that cannot take it costs time later, nothing else."""
+        if self.folder is None:
+            return make()
+        path = self.folder / f"{key}.json"
+        try:
+            return list(map(float, json.loads(path.read_text())))
+        except (OSError, ValueError, TypeError):  # not there, or damaged by other hands
+            found = make()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(found))
+        except (OSError, InputError):
+            pass
+        return found
 
 
 class FeatureCache:
@@ -27,11 +61,11 @@ class FeatureCache:
     Args:
         weights: digest of the network's weights.
         transform: all else that features follow from, as plain values: layer, pooling, size, scaling, precision.
-        folder: where blocks lie; `FULLRANK_CACHE` in the environment, or `~/.cache/fullrank/features`.
+        folder: where blocks lie; see `usual_folder`.
     """
 
     def __init__(self, weights: str, transform: dict[str, Any], folder: Path | None = None) -> None:
-        self.folder = folder or Path(os.environ.get("FULLRANK_CACHE", ROOT)).expanduser()
+        self.folder = folder or usual_folder()
         self._network = f"{weights} {sorted(transform.items())}".encode()
 
     def key(self, contents: list[bytes]) -> str:

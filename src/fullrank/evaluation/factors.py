@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.linear_model import RidgeCV
-from sklearn.metrics import r2_score
 from torch import Tensor
 
 from fullrank.errors import InputError, unknown
@@ -108,6 +106,9 @@ def _targets(values: np.ndarray, turn: bool) -> np.ndarray:
 
 def _r2(train: Tensor, learnt: np.ndarray, test: Tensor, asked: np.ndarray) -> float:
     """Share of the variance explained, the columns weighted by their variance."""
+    from sklearn.linear_model import RidgeCV  # slow to import, and most commands never come here
+    from sklearn.metrics import r2_score
+
     features, others = (part.cpu().double().numpy() for part in standardised(train, test))
     ridge = RidgeCV(alphas=PENALTIES, alpha_per_target=True).fit(features, learnt)
     read = ridge.predict(others).reshape(asked.shape)

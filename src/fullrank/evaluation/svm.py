@@ -6,6 +6,7 @@ https://arxiv.org/abs/1905.01235; code: facebookresearch/fair_self_supervision_b
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,12 +16,10 @@ import numpy as np
 from jaxtyping import Float, Int
 from rich.console import Console
 from rich.progress import track
-from sklearn.metrics import average_precision_score
-from sklearn.model_selection import StratifiedKFold
-from sklearn.svm import LinearSVC
 
 from fullrank.errors import InputError
 from fullrank.evaluation.average_precision import average_precision
+from fullrank.evaluation.cache import Memory
 from fullrank.evaluation.protocol import (
     MULTILABEL,
     PROTOCOLS,
@@ -36,6 +35,7 @@ PRESENT_WEIGHT = 2.0  # of a present sample; an absent one weighs 1
 FOLDS = 3
 NORM_EPS = 1e-5
 VISSL_COSTS = (0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 50.0, 100.0, 1000.0)  # of VISSL's ResNet configuration
+FORGETFUL = Memory()
 MOST_STEPS = 50  # of Newton's method; a few are enough
 
 
@@ -76,6 +76,7 @@ def svm_protocol(
     train_targets: np.ndarray,
     test_features: np.ndarray,
     test_targets: np.ndarray,
+    memory: Memory = FORGETFUL,
     *,
     costs: Sequence[float] = VISSL_COSTS,
 ) -> SVMResult:
@@ -88,6 +89,7 @@ def svm_protocol(
         train_targets: (n, classes): 1 present, 0 absent, -1 ignored.
         test_features: (m, d).
         test_targets: (m, classes).
+        memory: of what cross-validation gave for a class.
         costs: among which cross-validation chooses, the first of equals; see `cost_list`.
 
     Raises:
@@ -95,8 +97,16 @@ def svm_protocol(
     """
     x, xt = unit_features(np.asarray(train_features)), unit_features(np.asarray(test_features))
     targets = np.where(np.asarray(train_targets) == 1, 1, -1)
+    follows = hashlib.blake2b(f"{x.dtype} {x.shape} {list(costs)} {FOLDS} {PRESENT_WEIGHT}".encode(), digest_size=20)
+    follows.update(np.ascontiguousarray(x).data)
+
+    def cross_validated(y: np.ndarray) -> list[float]:
+        key = follows.copy()
+        key.update(np.ascontiguousarray(y).data)
+        return memory(key.hexdigest(), lambda: [_score(x, y, cost) for cost in costs])
+
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # liblinear leaves Python's lock
-        scored = pool.map(lambda y: [_score(x, y, cost) for cost in costs], targets.T)
+        scored = pool.map(cross_validated, targets.T)
         bar = track(scored, "SVMs, class by class", targets.shape[1], console=Console(stderr=True))
         cross_validation = np.array(list(bar))
     cost = np.asarray(costs)[cross_validation.argmax(1)]
@@ -112,6 +122,7 @@ def svm_of_targets(
     train_targets: Int[Array, "n classes"] | None,
     test_features: Float[Array, "m d"],
     test_targets: Int[Array, "m classes"] | None,
+    memory: Memory = FORGETFUL,
     *,
     costs: Sequence[float] = VISSL_COSTS,
 ) -> Result:
@@ -121,9 +132,10 @@ def svm_of_targets(
         InputError: as `check_targets`, with as many samples a class as there are folds.
     """
     samples = check_targets(train_features, train_targets, test_features, test_targets, fewest=FOLDS)
-    arrays = (samples.train, samples.train_targets, samples.test, samples.test_targets)
-    learnt = svm_protocol(*(array.cpu().numpy() for array in arrays), costs=costs)
-    scores, by_class = mean_average_precision(learnt.decisions, samples.test_targets.cpu().numpy(), samples.kept)
+    given = (samples.train, samples.train_targets, samples.test, samples.test_targets)
+    x, targets, xt, test = (each.cpu().numpy() for each in given)
+    learnt = svm_protocol(x, targets, xt, test, memory, costs=costs)
+    scores, by_class = mean_average_precision(learnt.decisions, test, samples.kept)
     chosen = {f"cost={cost:g}": {"classes": float((learnt.cost == cost).sum())} for cost in costs}
     return Result(
         protocol="svm",
@@ -144,13 +156,14 @@ def svm_of_labels(
     train_labels: Int[Array, " n"] | None,
     test_features: Float[Array, "m d"],
     test_labels: Int[Array, " m"] | None,
+    memory: Memory = FORGETFUL,
     *,
     costs: Sequence[float] = VISSL_COSTS,
 ) -> Result:
     """The same where every sample has one label: each class against all others."""
     samples = check_samples(train_features, train_labels, test_features, test_labels)
     learnt, judged = (as_targets(part, samples.classes) for part in (samples.train_labels, samples.test_labels))
-    result = svm_of_targets(samples.train, learnt, samples.test, judged, costs=costs)
+    result = svm_of_targets(samples.train, learnt, samples.test, judged, memory, costs=costs)
     by_class = {str(int(samples.known[int(place)])): score for place, score in result.by_class.items()}
     return replace(result, by_class=by_class, notes=(*samples.notes, *result.notes))
 
@@ -163,6 +176,8 @@ def held_out_folds(targets: np.ndarray) -> np.ndarray:
     fewest = min((targets == sign).sum() for sign in (1, -1))
     if fewest < FOLDS:
         raise InputError(f"a class has {fewest} samples of one kind: {FOLDS} folds need at least {FOLDS}")
+    from sklearn.model_selection import StratifiedKFold  # slow to import, and other protocols never come here
+
     fold = np.empty(len(targets), dtype=np.int64)
     for number, (_, held) in enumerate(StratifiedKFold(FOLDS).split(targets, targets)):
         fold[held] = number
@@ -170,6 +185,8 @@ def held_out_folds(targets: np.ndarray) -> np.ndarray:
 
 
 def _score(x: np.ndarray, y: np.ndarray, cost: float) -> float:
+    from sklearn.metrics import average_precision_score
+
     fold, scores = held_out_folds(y), []
     for number in range(FOLDS):
         held = fold == number
@@ -184,6 +201,8 @@ def fit_svm(x: np.ndarray, y: np.ndarray, cost: float, *, exact: bool = True) ->
     The bias is decayed like a weight. liblinear stops near the minimum, at a point that depends on its seed; Newton's
     method goes on from there to the minimum itself where it is to be `exact`.
     """
+    from sklearn.svm import LinearSVC
+
     svm = LinearSVC(C=cost, class_weight={1: PRESENT_WEIGHT, -1: 1.0}, dual=False, max_iter=2000).fit(x, y)
     w = np.append(svm.coef_[0], svm.intercept_[0])
     if not exact:

@@ -23,7 +23,7 @@ from fullrank.data import Source, open_pictures
 from fullrank.data.files import FOUND, annotation_files
 from fullrank.data.statistics import Pixels, measure_pixels
 from fullrank.errors import InputError, unknown
-from fullrank.evaluation.cache import FeatureCache
+from fullrank.evaluation.cache import FeatureCache, Memory, usual_folder
 from fullrank.evaluation.features import Pictures, choose_device, embed_blocks, evaluating
 from fullrank.evaluation.model import Model
 from fullrank.evaluation.protocol import MULTILABEL, PROTOCOLS, Result
@@ -55,6 +55,8 @@ def evaluate_model(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
     samples = [
         each for part, values in zip(parts, features, strict=True) for each in (values[0], part.answers(values[1]))
     ]
+    if settings.cache and "memory" in inspect.signature(function).parameters:
+        options["memory"] = Memory(usual_folder() / settings.protocol)
     result: Result = function(*samples, **options)
     record = describe(result, model, parts, settings) | {"seconds": time.monotonic() - began}
     keep_result(model, record, place_of(model, settings, parts[0].source.name))

@@ -8,9 +8,11 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 
 from fullrank.errors import InputError
-from fullrank.evaluation import MULTILABEL, PROTOCOLS
+from fullrank.evaluation import MULTILABEL, PROTOCOLS, svm
+from fullrank.evaluation.cache import Memory
 from fullrank.evaluation.linear import fit_heads, several_labels
 from fullrank.evaluation.multilabel import multilabel_probe
+from fullrank.evaluation.svm import svm_protocol
 
 
 def samples(n=600, m=1500, d=24, classes=5, seed=0):
@@ -98,3 +100,20 @@ def test_classes_begin_at_their_frequency():
     wanted = [(int(n) + 1) / (count + 2) for n, count in ((targets[:, 0].sum(), 400), (targets[:, 1].sum(), 400))]
     wanted.append((int(known.sum()) + 1) / (len(known) + 2))
     assert heads.bias[:, 0].sigmoid().tolist() == pytest.approx(wanted, rel=1e-5)
+
+
+def test_a_stopped_svm_goes_on_with_the_class_that_is_missing(tmp_path, monkeypatch):
+    chance = np.random.default_rng(0)
+    x, targets = chance.normal(size=(60, 5)), (chance.random((60, 3)) < 0.4).astype(int)
+    wanted = svm_protocol(x, targets, x, targets, costs=[0.1, 1.0])
+    svm_protocol(x, targets[:, :2], x, targets[:, :2], Memory(tmp_path), costs=[0.1, 1.0])
+    fitted = []
+    monkeypatch.setattr(svm, "_score", lambda *given, score=svm._score: fitted.append(given) or score(*given))
+    found = svm_protocol(x, targets, x, targets, Memory(tmp_path), costs=[0.1, 1.0])
+    assert len(fitted) == 2  # two costs of one class
+    assert (found.cross_validation == wanted.cross_validation).all()
+    svm_protocol(x + 1e-9, targets, x, targets, Memory(tmp_path), costs=[0.1, 1.0])
+    assert len(fitted) == 2 + 6
+    for path in tmp_path.iterdir():
+        path.write_text("[0.1, ")
+    assert (svm_protocol(x, targets, x, targets, Memory(tmp_path), costs=[0.1, 1.0]).weights == wanted.weights).all()
