@@ -1,12 +1,14 @@
-"""Sums and gathers that autograd sees, on real processes, against one process that holds everything."""
+"""Sums, gathers and batch norm over real processes, against one process that holds everything."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.distributed
+from torch import nn
 
 from fullrank import distributed
+from fullrank.networks.batch_norm import synchronise_batch_norm
 
 WORLD = 2
 
@@ -30,6 +32,12 @@ def sum_then_weigh(rank: int, total: torch.Tensor) -> torch.Tensor:
     return (total.exp() * weights(rank, 3, 2)).sum()
 
 
+def uneven(rank: int) -> torch.Tensor:
+    """More rows on the second process, and others."""
+    generator = torch.Generator().manual_seed(10 + rank)
+    return rank + torch.randn(3 + 2 * rank, 4, generator=generator, dtype=torch.float64)
+
+
 def process(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD)
@@ -37,7 +45,14 @@ def process(rank: int, folder: str) -> None:
     everyone, total = distributed.gather_rows(rows), distributed.all_reduce_sum(value)
     gather_then_weigh(rank, everyone).backward()
     sum_then_weigh(rank, total).backward()
+    norm, some = synchronise_batch_norm(nn.BatchNorm1d(4).double()), uneven(rank).requires_grad_()
+    normalised = norm(some)
+    (normalised * weights(rank, *normalised.shape)).sum().backward()
     results = {
+        "objects": distributed.gather_objects([rank] * (rank + 1)),
+        "normalised": normalised.detach(),
+        "by_some": some.grad,
+        "running": [norm.running_mean, norm.running_var],
         "facts": [distributed.is_distributed(), distributed.world_size(), distributed.rank()],
         "everyone": everyone.detach(),
         "own": distributed.own_rows(everyone).detach(),
@@ -93,3 +108,18 @@ def test_one_process_is_left_alone():
     assert distributed.gather_rows(z) is z
     assert distributed.own_rows(z) is z
     assert distributed.all_reduce_sum(z) is z
+
+
+def test_objects_are_gathered_in_rank_order(outcomes):
+    assert [outcome["objects"] for outcome in outcomes] == [[[0], [1, 1]]] * 2
+
+
+def test_batch_norm_of_processes_with_different_numbers_of_rows(outcomes):
+    """As a detector has: regions of pictures, and borders."""
+    norm, rows = nn.BatchNorm1d(4).double(), torch.cat([uneven(rank) for rank in range(WORLD)]).requires_grad_()
+    everything = norm(rows)
+    (everything * torch.cat([weights(rank, 3 + 2 * rank, 4) for rank in range(WORLD)])).sum().backward()
+    torch.testing.assert_close(torch.cat([outcome["normalised"] for outcome in outcomes]), everything.detach())
+    torch.testing.assert_close(torch.cat([outcome["by_some"] for outcome in outcomes]), rows.grad)
+    for outcome in outcomes:
+        torch.testing.assert_close(outcome["running"], [norm.running_mean, norm.running_var])

@@ -10,7 +10,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from fullrank.data import open_source
+from fullrank.data import masks, open_source
 from fullrank.data.annotations import read_annotations
 from fullrank.errors import InputError
 from tests.unit.data.picture_files import encoded, noise, write_archive, write_folder
@@ -320,7 +320,9 @@ def test_masks_beside_pictures(layout, tmp_path):
 
 
 def test_photographs_in_a_folder_that_is_called_mask_are_a_class(tmp_path):
-    files = {f"{name}/{n}.png": encoded(noise(n)) for name in ("mask", "normal", "other") for n in range(3)}
+    names = ["mask/0", "mask/1", "normal/0", "normal/1", "other/2"]
+    files = {f"{name}.png": encoded(noise(n)) for n, name in enumerate(names)}
+    assert masks.pair(list(files))  # by their names
     assert open_source(write_folder(tmp_path / "set", files)).classes == ["mask", "normal", "other"]
 
 

@@ -226,3 +226,12 @@ def test_folders_that_only_number_parts_are_no_classes(labelled):
     write_folder(labelled.folder / "parts", files | {"Data_Entry_2017.csv": "\n".join(rows).encode()})
     arguments = ["timm:test_resnet", "--pretrained", "false", "--image_size", "32", "--data", "parts", "--json"]
     assert set(json.loads(labelled("evaluate", *arguments, "--k", "[3]").stdout)["by_class"]) == {"bright", "dark"}
+
+
+def test_detection_needs_something_to_find(labelled):
+    rows = ["filename,class,xmin,ymin,xmax,ymax,split", *(f"{n:02}.png,dark,2,2,20,20,train" for n in range(4))]
+    rows += [f"{n:02}.png,,,,,,test" for n in range(4, 8)]
+    write_folder(labelled.folder / "boxes", pictures(8) | {"labels.csv": "\n".join(rows).encode()})
+    arguments = ["timm:test_resnet", "--pretrained", "false", "--data", "boxes", "--protocol", "detection"]
+    error = labelled.fails("evaluate", *arguments, "--steps", "1")
+    assert "nothing is marked in the 4 pictures of boxes/[test]" in error

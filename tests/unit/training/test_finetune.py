@@ -133,15 +133,13 @@ def test_seeds_have_pictures_and_scores_of_their_own():
     assert again.scores["top1"] == result.details["seed=5"]["top1"]
 
 
-def test_a_stopped_run_goes_on_to_the_same_end(tmp_path):
-    whole = finetune(task()[0], epochs=3, batch_size=40)
-    place = tmp_path / "t.ckpt"
+THREE = {"epochs": 3, "batch_size": 40}
 
-    def stop(words):
-        raise KeyboardInterrupt
 
-    made, _ = task(place)
-    lines = []
+@pytest.fixture
+def stopped(tmp_path):
+    """The file of a run of three epochs that was stopped in the second."""
+    place, lines = tmp_path / "t.ckpt", []
 
     def stop_at_second(words):
         lines.append(words)
@@ -149,11 +147,32 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        finetune(dataclasses.replace(made, say=stop_at_second), epochs=3, batch_size=40)
-    assert place.exists()
-    resumed, said = task(place)
-    assert finetune(resumed, epochs=3, batch_size=40).details == whole.details
-    assert len(said) < 3
+        finetune(dataclasses.replace(task(place)[0], say=stop_at_second), **THREE)
+    return place
+
+
+def test_a_stopped_run_goes_on_to_the_same_end(stopped):
+    resumed, said = task(stopped)
+    assert finetune(resumed, **THREE).details == finetune(task()[0], **THREE).details
+    assert len(said) == 2
+
+
+OTHERS = {
+    "seed": {"seed": 1},
+    "rate": {"learning_rate": 0.5},
+    "labels": {"percent": 50, "batch_size": 20},
+    "test part": {"test": lambda made: Part(made.test.source, np.arange(12))},
+    "size": {"model": lambda made: dataclasses.replace(made.model, image_size=48)},
+    "precision": {"precision": lambda made: "bf16"},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_another_run_does_not_go_on_with_it(other, stopped):
+    made, said = task(stopped)
+    made = dataclasses.replace(made, **{name: change(made) for name, change in other.items() if callable(change)})
+    finetune(made, **THREE | {name: value for name, value in other.items() if not callable(value)})
+    assert len(said) == 3
 
 
 def test_what_is_done_is_not_done_again_and_nothing_of_another_network_is_taken(tmp_path):

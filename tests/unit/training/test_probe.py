@@ -52,7 +52,9 @@ def test_another_layer():
 def test_every_step_is_that_of_plain_torch(name, rate, decay, nesterov, monkeypatch):
     made = task()[0]
     probe = PUBLISHED[name]
-    settings = dataclasses.replace(probe.optimization, batch_size=40, epochs=2)
+    assert (probe.optimization.learning_rate, probe.optimization.weight_decay) == (rate, decay)
+    rate, decay = 100 * rate, 0.1  # so that decay is seen in float32
+    settings = dataclasses.replace(probe.optimization, batch_size=40, epochs=2, learning_rate=rate, weight_decay=decay)
     ours = prober(made, Chosen(made.train.source, np.arange(120)), dataclasses.replace(probe, optimization=settings), 3)
     backbone, head = made.model.backbone.eval(), copy.deepcopy(ours.network.module[1])
     norms = [value for each in head if isinstance(each, nn.BatchNorm2d) for value in each.parameters()]
@@ -72,7 +74,7 @@ def test_every_step_is_that_of_plain_torch(name, rate, decay, nesterov, monkeypa
         loss.backward()
         optimizer.step()
     for mine, theirs in zip(ours.network.module[1].parameters(), head.parameters(), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("layer", ["layer1", "layer2", "layer3", "layer4"])
