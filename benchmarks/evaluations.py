@@ -41,7 +41,7 @@ from fullrank.evaluation.protocol import as_targets
 from fullrank.evaluation.svm import VISSL_COSTS, unit_features
 from fullrank.machine import hardware, versions
 from fullrank.runs.evaluate import features_of, open_asked, open_parts
-from fullrank.runs.folder import Run
+from fullrank.runs.folder import CHECKPOINT, Run
 
 QUIET = {"logger": "none", "report": False}
 KEPT = ("scores", "details", "n_train", "n_test", "classes", "settings", "seconds", "notes")
@@ -52,7 +52,7 @@ def trained(options: argparse.Namespace, name: str, **settings: Any) -> Run:
     folder = Path(options.runs) / name
     if folder.is_dir() and Run(folder).summary.get("finished"):
         return Run(folder)
-    going_on = (folder / "checkpoint.ckpt").is_file()
+    going_on = (folder / CHECKPOINT).is_file()
     return fullrank.train(
         output=str(folder), seed=options.seed, resume=going_on, overwrite=not going_on, **QUIET, **settings
     )
@@ -190,13 +190,15 @@ def detection(options: argparse.Namespace) -> dict[str, Any]:
     settings = {"data": options.images, "method": "vicreg", "backbone": "test_resnet", "image_size": options.size}
     settings |= {"batch_size": 128, "expander": "512-512-512", "optimizer": "adamw", "learning_rate": 0.003}
     settings |= {"weight_decay": 1e-4, "epochs": options.epochs or 20}
-    run = trained(options, f"detection-{Path(options.images).stem}", **settings)
+    run = (
+        Run(options.network)
+        if options.network
+        else trained(options, f"detection-{Path(options.images).stem}", **settings)
+    )
     asked = {"steps": options.steps or 300, "batch_size": options.batch_size, "learning_rate": 0.16}
-    asked |= {"regions": 64, "proposals": 200}
+    asked |= {"regions": options.regions, "proposals": 200, "detector": options.detector}
     results = [
-        judged(
-            run, "detection", data=options.data, variants=["finetuned", "scratch"], seed=seed, detector="fpn", **asked
-        )
+        judged(run, "detection", data=options.data, variants=["finetuned", "scratch"], seed=seed, **asked)
         for seed in range(options.seeds)
     ]
     return {"run": facts(run), "seeds": results} | {
@@ -251,6 +253,9 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--sets", nargs="*", default=[], help="labelled sets, of photographs")
     parser.add_argument("--images", help="unlabelled pictures, of detection")
+    parser.add_argument("--network", help="a run to take in place of pre-training, of detection")
+    parser.add_argument("--detector", default="fpn", choices=("fpn", "c4"))
+    parser.add_argument("--regions", type=int, default=64, help="of a picture that the heads learn from, of detection")
     parser.add_argument("--test", help="pictures and captions to judge on, of retrieval")
     parser.add_argument("--only", nargs="*", help="some methods, of retrieval")
     parser.add_argument("--backbone", default="test_resnet")
@@ -267,7 +272,7 @@ def main() -> None:
     record = {
         "date": datetime.date.today().isoformat(),
         "settings": {
-            name: Path(value).name if name in ("images", "test") and value else value
+            name: Path(value).name if name in ("images", "network", "test") and value else value
             for name, value in vars(options).items()
             if name not in ("runs", "data", "sets")
         },
