@@ -120,8 +120,8 @@ NEVER = "-"
 # The rows of a table of views; fields of `View` beyond those that they tell of follow where they are not the default.
 VIEW_ROWS: dict[str, Callable[[View], str]] = {
     "pixels": lambda view: str(view.size),
-    "crop, share of the area": lambda view: span(view.scale),
-    "crop, width / height": lambda view: span(view.ratio),
+    "crop, share of the area": lambda view: NEVER if view.square else span(view.scale),
+    "crop, width / height": lambda view: "1" if view.square else span(view.ratio),
     "resize": lambda view: view.interpolation,
     "flip": lambda view: probability(view.flip),
     "jitter of brightness, contrast, saturation, hue": lambda view: probability(

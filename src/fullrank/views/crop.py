@@ -52,8 +52,14 @@ class RandomCrops:
         check_depth(image)
         if image.dtype != torch.uint8:
             image = image.float() / FULL_SCALE.get(image.dtype, 1)
-        boxes = [draw.make_params([image]) for draw in self.draws]
-        return [_resize(image, view, **box) for view, box in zip(self.views, boxes, strict=True)]
+        boxes = [self._draw_box(place, image) for place in range(len(self.views))]
+        return [_resize(image, view, *box) for view, box in zip(self.views, boxes, strict=True)]
+
+    def _draw_box(self, place: int, image: Shaped[Tensor, "c h w"]) -> list[int]:
+        if self.views[place].square:
+            return draw_boxes(self.views[place], 1, *image.shape[-2:])[0].tolist()
+        drawn = self.draws[place].make_params([image])
+        return [drawn[name] for name in ("top", "left", "height", "width")]
 
 
 def _resize(
@@ -74,6 +80,10 @@ def stack_crops(crops: list[Shaped[Tensor, "c s s"]]) -> Shaped[Tensor, "n c s s
 
 def draw_boxes(view: View, n: int, height: int, width: int) -> Int[Tensor, "n 4"]:
     """Boxes (top, left, height, width) of n random crops, distributed as torchvision's."""
+    if view.square:
+        side = max(1, round(view.square * min(height, width)))
+        room = torch.tensor([height - side + 1, width - side + 1])
+        return torch.cat([(torch.rand(n, 2, dtype=torch.float64) * room).long(), torch.full((n, 2), side)], 1)
     tries = torch.rand(2, n, TRIES, dtype=torch.float64)
     area = height * width * (view.scale[0] + tries[0] * (view.scale[1] - view.scale[0]))
     low, high = math.log(view.ratio[0]), math.log(view.ratio[1])

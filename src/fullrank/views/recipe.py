@@ -49,6 +49,8 @@ class View:
         apart: whether flip, colours, blur and all after it are drawn for each piece; else for the whole view before the
             cut.
         shuffle: whether the pieces come in random order; else row by row.
+        square: side of a square crop at a random place, as a share of the image's shorter side, where the crop's area
+            and shape are not random: torchvision's Resize(256) and RandomCrop(224) are 0.875.
 
     Raises:
         InputError: a value outside its range.
@@ -78,6 +80,7 @@ class View:
     photometric: float = 0.0
     single_channel: float = 0.0
     shuffle: bool = True
+    square: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("flip", "jitter_probability", "grayscale", "blur", "solarize", "photometric", "single_channel"):
@@ -86,6 +89,7 @@ class View:
             low, high = getattr(self, name)
             self._require(name, 0 < low <= high, "(low, high) with 0 < low <= high")
         self._require("scale", self.scale[1] <= 1, "a share of the area, at most 1")
+        self._require("square", 0 <= self.square <= 1, "a share of the shorter side, at most 1")
         self._require("size", self.size >= 1, "at least 1 pixel")
         self._require("count", self.count >= 1, "at least 1")
         self._require("rand_augment", self.rand_augment >= 0, "at least 0 operations")
@@ -224,6 +228,11 @@ def puzzle_of(view: View) -> View:
 def supervised_views(size: int = 224) -> Recipe:
     """The one view of supervised training on ImageNet (pytorch/examples and torchvision): crop and flip."""
     return (View(size, interpolation="bilinear", jitter_probability=0.0, grayscale=0.0),)
+
+
+def resized_views(size: int = 224) -> Recipe:
+    """The one view of training on Places205 in OBoW's code: resize to 256, a random crop of 224, flip."""
+    return (View(size, interpolation="bilinear", jitter_probability=0.0, grayscale=0.0, square=224 / 256),)
 
 
 def swav_views(size: int = 224) -> Recipe:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from scipy.stats import ks_2samp, kstest
+from scipy.stats import chisquare, ks_2samp, kstest
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as torchvision
 
@@ -13,6 +13,7 @@ from fullrank.views import (
     View,
     moco_v1_views,
     moco_v2_views,
+    resized_views,
     simclr_views,
     supervised_views,
     vicreg_paper_views,
@@ -26,6 +27,7 @@ NOTHING = {"flip": 0.0, "jitter_probability": 0.0, "grayscale": 0.0}
 JITTER = {"flip": 0.0, "grayscale": 0.0, "jitter_probability": 1.0}
 ONE_AT_A_TIME = {
     "crop": View(size=24, **NOTHING),
+    "square": View(size=24, square=0.875, **NOTHING),
     "bilinear": View(size=24, interpolation="bilinear", **NOTHING),
     "enlarged": View(size=64, **NOTHING),
     "flip": View(size=24, **(NOTHING | {"flip": 0.5})),
@@ -211,6 +213,27 @@ def test_published_recipes_of_contrastive_methods():
         assert (view.scale, view.interpolation, view.grayscale) == ((0.2, 1.0), "bilinear", 0.2)
     (view,) = supervised_views(224)
     assert (view.scale, view.flip, view.jitter_probability, view.grayscale) == ((0.08, 1.0), 0.5, 0.0, 0.0)
+
+
+def test_square_crops_are_torchvision_s_of_the_resized_picture():
+    """Resize(256) and RandomCrop(224) of 300 x 400, at a quarter of the size: where they lie, and what is seen."""
+    (view,) = resized_views(56)
+    image = torch.rand(3, 75, 100)
+    boxes = draw_boxes(view, 4000, 75, 100)
+    side = round(75 * 224 / 256)
+    assert boxes[:, 2:].unique().tolist() == [side]
+    for place, room in ((0, 75 - side), (1, 100 - side)):
+        counts = boxes[:, place].bincount(minlength=room + 1).double()
+        assert len(counts) == room + 1
+        assert chisquare(counts.numpy()).pvalue > 1e-4
+    torch.manual_seed(3)
+    (crop,) = RandomCrops((view,))(image)
+    torch.manual_seed(3)
+    top, left, *_ = draw_boxes(view, 1, 75, 100)[0].tolist()
+    wanted = torchvision.resized_crop(image, top, left, side, side, [56, 56], antialias=True)
+    torch.testing.assert_close(crop, wanted)
+    with pytest.raises(InputError, match="square"):
+        View(square=1.5)
 
 
 def test_a_view_is_data():
