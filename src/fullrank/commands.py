@@ -180,6 +180,7 @@ def evaluate(
     devices: int = 1,
     workers: int = 0,
     seed: int = 0,
+    seeds: int = 1,
     cache: bool = True,
     output: str | None = None,
     **options: Any,
@@ -210,6 +211,8 @@ def evaluate(
         devices: how many, for protocols that train the network.
         workers: processes that decode pictures for them.
         seed: draws what is held out, and all else that is random.
+        seeds: how many times, from that seed on, where training is part of the protocol: scores are means, with their
+            spread. What is held out stays the same.
         cache: keep features on the disk, under a key of weights, pictures and transform.
         output: folder for the result.
 

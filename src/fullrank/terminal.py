@@ -120,7 +120,7 @@ def show_transfer(console: Console, result: dict[str, Any]) -> None:
 
 def show_evaluation(result: dict[str, Any]) -> None:
     """An evaluation: the scores that are quoted, then those of every setting."""
-    from fullrank.report.wording import SCORES
+    from fullrank.report.wording import SCORES, score
 
     console = Console(highlight=False, soft_wrap=True)
     if "rows" in result:
@@ -128,10 +128,10 @@ def show_evaluation(result: dict[str, Any]) -> None:
         return
     columns = [name for name in result["scores"] if name in SCORES]
     table = Table(f"{result['protocol']}, %", *(SCORES[name] for name in columns), box=None)
-    table.add_row("", *(f"{result['scores'][name]:.2f}" for name in columns), style="bold")
+    table.add_row("", *(score(result["scores"], name, 2) for name in columns), style="bold")
     for name, scores in result.get("details", {}).items():
         if len(result["details"]) > 1 and set(columns) & set(scores):
-            table.add_row(name, *(f"{scores[each]:.2f}" if each in scores else "" for each in columns))
+            table.add_row(name, *(score(scores, each, 2) if each in scores else "" for each in columns))
     console.print(table)
     learnt = f"{result['n_train']} images of {result['data']} learnt from, " if result["n_train"] else ""
     classes = f", {result['classes']} classes" if result["classes"] else ""

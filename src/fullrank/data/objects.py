@@ -42,6 +42,22 @@ class Objects:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def inside(self, height: int, width: int) -> Objects:
+        """With boxes cut at the border of a picture of that size, without those of which nothing is left.
+
+        Formats that say sizes are cut when they are read; a table of boxes may say none.
+        """
+        boxes = self.boxes.clip(0, np.array([width, height] * 2, np.float32))
+        left = (boxes[:, 2:] > boxes[:, :2]).all(1)
+        masks, crowds = self.masks, self.crowds
+        return Objects(
+            boxes[left],
+            self.labels[left],
+            self.ignored[left],
+            None if masks is None else lambda: masks()[left],
+            None if crowds is None else crowds[left],
+        )
+
 
 @dataclass(frozen=True)
 class Drawn:

@@ -69,6 +69,11 @@ class Source(ABC):
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def known(self) -> np.ndarray | None:
+        """Targets (N, classes) where a picture may have several labels, else labels (N,), or None."""
+        return self.labels if self.targets is None else self.targets
+
     def digest(self, index: int) -> bytes:
         """Of the content of sample `index`: another when the picture is another."""
         picture = self.read(index)

@@ -26,15 +26,13 @@ class Part:
 
     def answers(self, kept: np.ndarray) -> np.ndarray:
         """What is known of the positions `kept`: labels (n,), or targets (n, classes) where a picture has several."""
-        known = self.source.labels if self.source.targets is None else self.source.targets
-        assert known is not None
-        return known[kept]
+        assert self.source.known is not None
+        return self.source.known[kept]
 
     @property
-    def labels(self) -> np.ndarray:
-        """Their labels, int64 (n,)."""
-        assert self.source.labels is not None
-        return self.source.labels[self.indices]
+    def known(self) -> np.ndarray:
+        """Their labels (n,) or targets (n, classes)."""
+        return self.answers(self.indices)
 
     def factors(self, kept: np.ndarray) -> dict[str, np.ndarray]:
         """Their known generating factors, for the positions `kept`."""
@@ -86,8 +84,7 @@ def labelled_parts(
 
 def is_labelled(source: Source) -> bool:
     """Whether a source knows anything of its pictures."""
-    known = source.labels if source.targets is None else source.targets
-    return known is not None and bool((known >= 0).any())
+    return source.known is not None and bool((source.known >= 0).any())
 
 
 def apart_from(source: Source, positions: np.ndarray, other: Source) -> np.ndarray:

@@ -32,6 +32,27 @@ def share_of_classes(labels: np.ndarray, percent: float, seed: int) -> np.ndarra
     return np.sort(np.concatenate(chosen))
 
 
+def share_of_targets(targets: np.ndarray, percent: float, seed: int) -> np.ndarray:
+    """The same where a picture may have several labels, targets (n, classes): `percent` of all pictures, int64 (k,).
+
+    Rare classes choose first: each has at least its share, rounded, and one picture. Pictures of several classes serve
+    all of them; the others are filled up at random.
+    """
+    if not 0 < percent <= 100:
+        raise InputError(f"percent is {percent:g}: expected more than 0 and at most 100")
+    order = np.random.default_rng(seed).permutation(len(targets))
+    chosen = np.zeros(len(targets), bool)
+    counts = (targets == 1).sum(0)
+    for column in np.argsort(counts, kind="stable"):
+        own = order[targets[order, column] == 1]
+        lacking = max(round(len(own) * percent / 100), min(1, len(own))) - int(chosen[own].sum())
+        chosen[own[~chosen[own]][: max(0, lacking)]] = True
+    lacking = round(len(targets) * percent / 100) - int(chosen.sum())
+    rest = order[~chosen[order]]
+    chosen[rest[: max(0, lacking)]] = True
+    return np.flatnonzero(chosen)
+
+
 def listed(path: Path, names: Sequence[str], where: str) -> np.ndarray:
     """Positions of the pictures that a file lists, one path a line, such as the official 1 % of ImageNet; int64 (k,).
 

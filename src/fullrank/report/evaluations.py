@@ -18,7 +18,9 @@ def evaluations(data: ReportData) -> dict[str, Any] | None:
         {
             "name": ", ".join(filter(None, [one["protocol"], one.get("variant"), one["data"]])),
             "scores": [
-                (wording.SCORES[key], f"{value:.1f}") for key, value in one["scores"].items() if key in wording.SCORES
+                (wording.SCORES[key], wording.score(one["scores"], key))
+                for key in one["scores"]
+                if key in wording.SCORES
             ],
             "settings": _by_setting(one),
             "samples": f"{one['n_train']:,} learnt from, {one['n_test']:,} judged"
@@ -36,7 +38,7 @@ def evaluations(data: ReportData) -> dict[str, Any] | None:
 def _by_setting(one: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The first score of every setting, where there are several: numbers of neighbours, variants, seeds."""
     first, details = next(iter(one["scores"]), ""), one.get("details") or {}
-    found = [(str(name), f"{scores[first]:.1f}") for name, scores in details.items() if first in scores]
+    found = [(str(name), wording.score(scores, first)) for name, scores in details.items() if first in scores]
     return found if len(found) > 1 else []
 
 

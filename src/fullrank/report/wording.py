@@ -77,7 +77,7 @@ PROPER = {
     "n_test": "Tested on",
 }
 SCORES = {
-    **{"top1": "top-1", "top1_std": "spread of top-1", "top5": "top-5", "per_class": "mean of classes"},
+    **{"top1": "top-1", "top5": "top-5", "per_class": "mean of classes"},
     **{"best": "best epoch", "map": "mAP", "map_11": "mAP, 11 points"},
     **{f"{kind}_ap{of}": f"AP{of} of {words}" for kind, words in PARTS.items() for of in ("", "50", "75")},
     **{f"{ways}_r{k}": f"R@{k} of {words}" for ways, words in WAYS.items() for k in (1, 5, 10)},
@@ -112,6 +112,12 @@ def superscript(exponent: int) -> str:
 def percent(score: float | None) -> str:
     """72.134 -> '72.1%'."""
     return MISSING if score is None or not math.isfinite(score) else f"{score:.1f}%"
+
+
+def score(scores: Mapping[str, float], name: str, digits: int = 1) -> str:
+    """'51.0', or '51.0 ± 0.3' where the scores have its standard deviation over seeds."""
+    spread = scores.get(f"{name}_std")
+    return f"{scores[name]:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
 
 
 def duration(seconds: float) -> str:

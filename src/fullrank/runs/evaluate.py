@@ -27,6 +27,7 @@ from fullrank.evaluation.cache import FeatureCache, Memory, usual_folder
 from fullrank.evaluation.features import Pictures, choose_device, embed_blocks, evaluating
 from fullrank.evaluation.model import Model
 from fullrank.evaluation.protocol import MULTILABEL, PROTOCOLS, Result
+from fullrank.evaluation.repeated import over_seeds
 from fullrank.evaluation.splits import Part, is_labelled, labelled_parts, labelled_positions
 from fullrank.evaluation.taps import Tap
 from fullrank.files import plain, unwritable, write_text
@@ -45,6 +46,8 @@ def evaluate_model(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
     settings = SimpleNamespace(**asked)
     judge = functions_of(settings.protocol)
     options = check_options(settings, list(judge.values()))
+    if settings.seeds > 1 and "seed" not in options:
+        raise InputError(f"{settings.protocol} gives the same numbers for every seed: leave out --seeds")
     model = open_asked(given, settings)
     parts = open_parts(model, settings)
     function = judge.get("labels" if parts[0].source.targets is None else "targets")
@@ -57,7 +60,11 @@ def evaluate_model(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if settings.cache and "memory" in inspect.signature(function).parameters:
         options["memory"] = Memory(usual_folder() / settings.protocol)
-    result: Result = function(*samples, **options)
+
+    def once(seed: int) -> Result:
+        return function(*samples, **options | ({"seed": seed} if "seed" in options else {}))
+
+    result = over_seeds(once, settings.seed, settings.seeds)
     record = describe(result, model, parts, settings) | {"seconds": time.monotonic() - began}
     keep_result(model, record, place_of(model, settings, parts[0].source.name))
     return plain(record)

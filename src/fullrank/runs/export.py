@@ -19,8 +19,10 @@ from torch import Tensor
 
 from fullrank import methods
 from fullrank.errors import InputError, unknown
+from fullrank.evaluation.repeated import SPREAD
 from fullrank.files import write_atomically, write_text
 from fullrank.networks.backbone import creation_arguments, timm_state
+from fullrank.report import wording
 from fullrank.runs.build import backbone_options, build_method, facts_of
 from fullrank.runs.folder import Run
 
@@ -249,6 +251,7 @@ def _numbers(values: Any) -> str:
 
 
 def _scores(evaluation: dict[str, Any]) -> str:
-    scores = ", ".join(f"{name} {value:.2f}" for name, value in evaluation["scores"].items())
+    found = evaluation["scores"]
+    scores = ", ".join(f"{name} {wording.score(found, name, 2)}" for name in found if not name.endswith(SPREAD))
     variant = f"{evaluation['variant']}: " if evaluation.get("variant") else ""
     return f"{variant}{scores} on {evaluation['test_data']} (n = {evaluation['n_test']:,})"

@@ -63,6 +63,8 @@ def evaluate_retrieval(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
     options = check_options(settings, [matched])
     if settings.layer or settings.pooling != "auto":
         raise InputError("retrieval compares embeddings: leave out --layer and --pooling")
+    if settings.seeds > 1:
+        raise InputError("retrieval gives the same numbers for every seed: leave out --seeds")
     if not isinstance(given, Run) and not is_run(given):
         raise InputError(f"retrieval needs a run that was trained on images and captions; {given} is none")
     run = given if isinstance(given, Run) else Run(given)

@@ -9,7 +9,15 @@ from typing import Any
 
 from fullrank.errors import InputError
 from fullrank.files import plain
-from fullrank.runs.evaluate import check_options, evaluate_model, keep_result, open_asked, place_of
+from fullrank.runs.evaluate import (
+    check_options,
+    evaluate_model,
+    functions_of,
+    keep_result,
+    open_asked,
+    own_options,
+    place_of,
+)
 from fullrank.terminal import log_console
 
 PROTOCOLS = ("linear", "knn", "svm")
@@ -42,8 +50,9 @@ def evaluate_transfer(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
         row: dict[str, Any] = {"data": str(data)}
         for protocol in options["protocols"]:
             console.print(f"transfer: {data}, {protocol}", markup=False)
+            own = {} if "seed" in own_options(list(functions_of(protocol).values())) else {"seeds": 1}
             try:
-                result = evaluate_model(model, {**asked, "data": data, "protocol": protocol, "options": {}})
+                result = evaluate_model(model, {**asked, **own, "data": data, "protocol": protocol, "options": {}})
             except InputError as error:
                 missing[f"{data}, {protocol}"] = str(error)
                 continue

@@ -17,13 +17,13 @@ from fullrank.data.source import Chosen
 from fullrank.errors import InputError
 from fullrank.evaluation.features import Pictures, evaluating, normalise
 from fullrank.evaluation.model import digest_of
-from fullrank.evaluation.protocol import accuracies, find_hits
 from fullrank.schedules import Progress
+from fullrank.training.answers import answers_of
 from fullrank.training.batches import Batches, Plan, mix
 from fullrank.training.feed import Feed, MemoryFeed, WorkerFeed
 from fullrank.training.kept import Kept
 from fullrank.training.task import Task
-from fullrank.views import Augment, supervised_views
+from fullrank.views import Augment, Recipe, supervised_views
 
 HEAD_STD = 0.01  # of a classifier's first weights, in every code that is followed
 
@@ -37,7 +37,7 @@ def linear_head(width: int, classes: int) -> nn.Linear:
 
 
 class ClassifierRun:
-    """One run: crops of default area and flips, cross-entropy, the test pictures after every epoch.
+    """One run: random crops and flips, cross-entropy (`Answers`), the test pictures after every epoch.
 
     Args:
         task: pictures, device, and where a stopped run is kept.
@@ -49,6 +49,7 @@ class ClassifierRun:
         batch_size: in a step, at the most.
         seed: of order and crops.
         frozen: what stays in evaluation mode.
+        views: image size -> the crops.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class ClassifierRun:
         batch_size: int,
         seed: int,
         frozen: nn.Module | None = None,
+        views: Callable[[int], Recipe] = supervised_views,
     ) -> None:
         if epochs < 1:
             raise InputError(f"epochs is {epochs}: expected 1 or more")
@@ -71,15 +73,16 @@ class ClassifierRun:
         rows -= rows % fabric.world_size
         self.batches = Plan(len(pictures), rows, epochs * (len(pictures) // rows), seed)
         self.task, self.set_rates, self.seed, self.epochs, self.frozen = task, set_rates, seed, epochs, frozen
-        self.classes = len(pictures.classes)
-        self.identity = f"{task.identity(pictures.names)} {self._identity(network, optimizer)}"
+        self.answers, self.classes = answers_of(pictures), len(pictures.classes)
+        recipe = views(task.model.image_size)
+        self.identity = f"{task.identity(pictures.names)} {recipe} {self._identity(network, optimizer)}"
         self.network, self.optimizer = fabric.setup(network, optimizer)
-        self.feed, self.labels = _feed(pictures, task, seed)
+        self.feed, self.labels = _feed(pictures, task, recipe, seed)
         self.feed.to(fabric.device)
         own = task.test.indices[fabric.global_rank :: fabric.world_size]
         self.test = Pictures(task.test.source, task.pixels, task.model.image_size, own)
         self.judged = len(task.test.indices)  # those of them that can be read
-        self.by_class: dict[str, float] = {}  # top-1 of every class when it was judged last
+        self.by_class: dict[str, float] = {}  # the first score of every class when it was judged last
         self._decoded: list[tuple[np.ndarray, Tensor]] = []
 
     def _identity(self, network: nn.Module, optimizer: torch.optim.Optimizer) -> str:
@@ -91,7 +94,7 @@ class ClassifierRun:
         return f"{digest_of(network)} {dataclasses.asdict(self.batches)} {rates}"
 
     def run(self) -> dict[str, float]:
-        """Train to the end and return the scores of the last epoch, with the best top-1 of all."""
+        """Train to the end and return the scores of the last epoch, with the best of all by the quoted score."""
         kept = Kept(self.task)
         if found := kept.done(self.identity):
             scores, self.by_class = found
@@ -106,11 +109,10 @@ class ClassifierRun:
             step += 1
             if step % per_epoch == 0:
                 history.append(self.judge())
-                self.task.say(
-                    f"seed {self.seed}  epoch {len(history)}/{self.epochs}  top-1 {history[-1]['top1']:.2f} %"
-                )
+                found = f"{self.answers.words} {history[-1][self.answers.quoted]:.2f} %"
+                self.task.say(f"seed {self.seed}  epoch {len(history)}/{self.epochs}  {found}")
                 kept.keep(self.identity, self._state(step, history))
-        scores = {**history[-1], "best": max(each["top1"] for each in history)}
+        scores = {**history[-1], "best": max(each[self.answers.quoted] for each in history)}
         kept.finish(self.identity, (scores, self.by_class))
         return scores
 
@@ -123,7 +125,7 @@ class ClassifierRun:
         labels = self.labels[batch.index.cpu()].to(self.task.fabric.device)
         with self.task.computing():
             logits = self.network(batch.views[0])
-        loss = nn.functional.cross_entropy(logits.float(), labels)
+        loss = self.answers.loss(logits.float(), labels)
         if not loss.isfinite():
             raise InputError(f"the loss is {loss.item()} at step {progress.step + 1}: lower the learning rates")
         self.optimizer.zero_grad()
@@ -133,19 +135,19 @@ class ClassifierRun:
     @torch.no_grad()
     def judge(self) -> dict[str, float]:
         """Scores on the test pictures, of which every process looks at its share."""
-        labels: Any = self.test.source.labels
-        hits, known = [torch.empty(0, 2, dtype=torch.bool)], [torch.empty(0, dtype=torch.int64)]
+        answers: Any = self.test.source.known
+        known = [torch.from_numpy(answers[:0]).long()]
+        kept = [self.answers.keep(torch.empty(0, self.classes), known[0])]
         with evaluating(self.network):
             for part, images in self._test_chunks():
                 with self.task.computing():
                     logits = self.network(normalise(images.to(self.task.fabric.device), self.test.pixels))
-                logits = logits.float().cpu()
-                known.append(torch.from_numpy(labels[part]))
-                hits.append(find_hits(logits[None], known[-1])[0])
-        shares = distributed.gather_objects((torch.cat(hits), torch.cat(known)))
-        hits, known = ([share[place] for share in shares] for place in (0, 1))
+                known.append(torch.from_numpy(answers[part]).long())
+                kept.append(self.answers.keep(logits.float().cpu(), known[-1]))
+        shares = distributed.gather_objects((torch.cat(kept), torch.cat(known)))
+        kept, known = ([share[place] for share in shares] for place in (0, 1))
         self.judged = sum(map(len, known))
-        scores, self.by_class = accuracies(torch.cat(hits), torch.cat(known), torch.arange(self.classes))
+        scores, self.by_class = self.answers.judge(torch.cat(kept), torch.cat(known))
         return scores
 
     def _test_chunks(self) -> Iterable[tuple[np.ndarray, Tensor]]:
@@ -171,12 +173,11 @@ class ClassifierRun:
         return half["step"], half["history"]
 
 
-def _feed(pictures: Chosen, task: Task, seed: int) -> tuple[Feed, Tensor]:
+def _feed(pictures: Chosen, task: Task, recipe: Recipe, seed: int) -> tuple[Feed, Tensor]:
     """What gives random crops of the pictures, and the label of each that it gives."""
     pixels, size = task.pixels, task.model.image_size
-    recipe = supervised_views(size)
     augment = Augment(recipe, pixels.mean, pixels.std)
-    labels = torch.from_numpy(pictures.labels)  # type: ignore[arg-type]
+    labels = torch.from_numpy(pictures.known).long()  # type: ignore[arg-type]
     if choose_placement(pictures, pixels, size)[0] == "memory":
         images, kept = load_in_memory(pictures, pixels, size)
         return MemoryFeed(images, augment), labels[kept]

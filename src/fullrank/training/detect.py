@@ -46,7 +46,6 @@ def detect(
     short_sides: Sequence[int] | None = None,
     regions: int = 512,
     proposals: int = 1000,
-    seeds: int = 1,
     seed: int = 0,
 ) -> Result:
     """Average precision of detectors on the backbone, trained alike: same pictures, order, steps and rates.
@@ -65,14 +64,11 @@ def detect(
         short_sides: of pictures in training, one drawn each time; 480 to 800, or their own where pictures are small.
         regions: of a picture that the heads learn from in a step; fewer make a step on a processor short.
         proposals: regions of a picture that are looked at in testing.
-        seeds: how many times, as VOC's tables are means of five; the scores are means.
-        seed: of heads, order and flips, of the first time.
+        seed: of heads, order and flips; VOC's tables are means of five.
 
     Raises:
         InputError: pictures without objects, a detector that the backbone cannot have, or a loss that is not finite.
     """
-    if seeds < 1:
-        raise InputError(f"seeds is {seeds}: expected 1 or more")
     for part in (task.train, task.test):
         if not has_objects(part):
             raise InputError(f"nothing is marked in the {len(part.indices):,} pictures of {part.source.name}")
@@ -85,25 +81,17 @@ def detect(
     sides, test_side = sides_for(task.train, tuple(short_sides or ()), training.sides)
     classes = task.train.source.classes
     design = Design(kind, masks, sides, test_side, regions, proposals)
-    each: dict[Variant, list[tuple[dict[str, float], dict[str, float]]]] = {variant: [] for variant in variants}
-    for number in range(seed, seed + seeds):
-        for variant, found in each.items():
-            found.append(trained_and_judged(task, training, design, variant, number))
-    quoted = next(iter(variants))
-    details: dict[str, dict[str, float]] = {}
-    for variant, found in each.items():
-        details[variant] = mean_of([scores for scores, _ in found], "_std")
-    if seeds > 1:
-        details |= {f"{variant}, seed={seed + n}": found[n][0] for variant, found in each.items() for n in range(seeds)}
+    each = {variant: trained_and_judged(task, training, design, variant, seed) for variant in variants}
+    scores, by_class = each[next(iter(variants))]
     return Result(
         protocol="detection",
-        scores=details[quoted],
+        scores=scores,
         n_train=len(task.train.indices),
         n_test=len(task.test.indices),
         classes=len(classes),
-        settings=dataclasses.asdict(training) | design.to_dict() | {"recipe": recipe, "seeds": seeds, "seed": seed},
-        details=details,
-        by_class=mean_of([by_class for _, by_class in each[quoted]]),
+        settings=dataclasses.asdict(training) | design.to_dict() | {"recipe": recipe, "seed": seed},
+        details={variant: found for variant, (found, _) in each.items()},
+        by_class=by_class,
     )
 
 
@@ -153,15 +141,6 @@ def trained_and_judged(
     scores, by_class = run.judge()
     kept.finish(identity, (scores, by_class))
     return scores, by_class
-
-
-def mean_of(rows: Sequence[dict[str, float]], spread: str | None = None) -> dict[str, float]:
-    """Means of scores, and where there are several of them standard deviations under names that end in `spread`."""
-    names = [name for name in rows[0] if all(name in row for row in rows)]
-    means = {name: float(np.mean([row[name] for row in rows])) for name in names}
-    if spread is None or len(rows) < 2:
-        return means
-    return means | {f"{name}{spread}": float(np.std([row[name] for row in rows], ddof=1)) for name in names}
 
 
 def with_weights(backbone: nn.Module, variant: Variant) -> nn.Module:
@@ -265,6 +244,7 @@ class DetectorRun:
                 coco.update(found, targets)
                 voc.append((_boxes(found[0], "scores"), _boxes(targets[0], "iscrowd")))
         module.transform.min_size = trained_sides
+        gather_states(coco)
         found = coco.compute()
         shares = [pair for share in distributed.gather_objects(voc) for pair in share]
         scores = _scores(found, masks=self.masks) | voc_scores(*map(list, zip(*shares, strict=True)))
@@ -278,9 +258,24 @@ def mean_average_precision(kinds: tuple[str, ...], **options: Any) -> Any:
     pycocotools_mask()
     from torchmetrics.detection import MeanAveragePrecision
 
+    # Its own thresholds are float32: 0.6 becomes 0.60000002, and a mask with an overlap of 3 / 5 is no hit.
+    overlaps, recalls = np.linspace(0.5, 0.95, 10).tolist(), np.linspace(0, 1, 101).tolist()
+    options |= {"iou_thresholds": overlaps, "rec_thresholds": recalls}
+    options |= {"iou_type": kinds if len(kinds) > 1 else kinds[0], "sync_on_compute": False}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return MeanAveragePrecision(iou_type=kinds if len(kinds) > 1 else kinds[0], **options)  # type: ignore[arg-type]
+        return MeanAveragePrecision(**options)
+
+
+def gather_states(metric: Any) -> None:
+    """Give every process what all have seen, in the same order.
+
+    torchmetrics' own synchronisation needs as many pictures in every process, and takes masks in another order than
+    boxes.
+    """
+    shares = distributed.gather_objects(metric.metric_state)
+    for name in shares[0]:
+        setattr(metric, name, [each for share in shares for each in share[name]])
 
 
 def _boxes(given: dict[str, Tensor], marks: str) -> Boxes:

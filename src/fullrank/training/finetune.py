@@ -16,9 +16,10 @@ from fullrank.errors import InputError, unknown
 from fullrank.evaluation.finetuning import PUBLISHED, FineTuning
 from fullrank.evaluation.protocol import Result
 from fullrank.evaluation.splits import Part
-from fullrank.evaluation.subsets import listed, share_of_classes
+from fullrank.evaluation.subsets import listed, share_of_classes, share_of_targets
 from fullrank.networks import feature_width
 from fullrank.schedules import Progress
+from fullrank.training.answers import answers_of
 from fullrank.training.classify import ClassifierRun, linear_head
 from fullrank.training.task import TRAINED, Task
 
@@ -47,54 +48,42 @@ def finetune(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     head_learning_rate: float | None = None,
-    seeds: int = 1,
     seed: int = 0,
 ) -> Result:
-    """Train network and classifier on a share of the labels, once a seed, and classify the test pictures.
+    """Train network and classifier on a share of the labels, and classify the test pictures.
 
-    Augmentations are random crops of default area and flips. The scores are those after the last epoch, means over
-    seeds; `best` is the mean of each run's best epoch, which the authors' scripts report.
+    Augmentations are random crops of default area and flips. The scores are those after the last epoch; `best` is the
+    best epoch, which the authors' scripts report.
 
     Args:
         task: network and labelled pictures.
-        percent: of every class's pictures.
+        percent: of every class's pictures; where they have several labels each, of all pictures.
         subset: file that lists the pictures in place of `percent`, such as the official 1 % of ImageNet.
         recipe: whose published settings: vicreg, barlowtwins (of the code; "barlowtwins paper"), swav or obow.
         epochs: in place of the recipe's.
         batch_size: in place of the recipe's; rates follow it in proportion.
         learning_rate: of the network, at the recipe's batch size.
         head_learning_rate: of the classifier, likewise.
-        seeds: how many runs, each with pictures and first weights of its own.
-        seed: of the first.
+        seed: of first weights, order and crops, and of the pictures that are chosen.
 
     Raises:
         InputError: a share or subset that leaves a class without a picture, or an unknown recipe.
     """
-    if seeds < 1:
-        raise InputError(f"seeds is {seeds}: expected 1 or more")
     given: dict[str, Any] = {"epochs": epochs, "trunk": learning_rate, "head": head_learning_rate}
     asked = {name: value for name, value in given.items() if value is not None}
     plan = dataclasses.replace(recipe_of(recipe, percent), **asked)
-    runs, by_class, sizes = [], [], set()
-    for number in range(seed, seed + seeds):
-        pictures = Chosen(task.train.source, _chosen(task.train, percent, subset, number))
-        tuner = fine_tuner(task, pictures, plan, batch_size, number)
-        runs.append(tuner.run())
-        by_class.append(tuner.by_class)
-        sizes.add(len(pictures))
-    scores = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
-    if seeds > 1:
-        scores["top1_std"] = float(np.std([run["top1"] for run in runs], ddof=1))
+    pictures = Chosen(task.train.source, _chosen(task.train, percent, subset, seed))
+    tuner = fine_tuner(task, pictures, plan, batch_size, seed)
+    scores = tuner.run()
     settings = dataclasses.asdict(plan) | {"schedule": str(plan.schedule), "batch_size": tuner.batches.batch_size}
     return Result(
         protocol="finetune",
         scores=scores,
-        n_train=max(sizes),
+        n_train=len(pictures),
         n_test=tuner.judged,
         classes=len(task.train.source.classes),
-        settings=settings | {"percent": percent, "subset": subset, "recipe": recipe, "seeds": seeds, "seed": seed},
-        details={f"seed={seed + place}": run for place, run in enumerate(runs)},
-        by_class={name: float(np.mean([each[name] for each in by_class])) for name in by_class[0]},
+        settings=settings | {"percent": percent, "subset": subset, "recipe": recipe, "seed": seed},
+        by_class=tuner.by_class,
     )
 
 
@@ -102,18 +91,23 @@ def _chosen(train: Part, percent: float, subset: str | None, seed: int) -> np.nd
     source = train.source
     if subset is not None:
         chosen = np.intersect1d(listed(Path(subset), source.names, source.name), train.indices)
-        assert source.labels is not None
-        missing = np.setdiff1d(train.labels, source.labels[chosen])
+        missing = np.setdiff1d(_classes_in(train.known), _classes_in(train.answers(chosen)))
         if len(missing):
             raise InputError(f"subset {subset} has no picture of {len(missing)} classes: {source.classes[missing[0]]}")
         return chosen
-    return train.indices[share_of_classes(train.labels, percent, seed)]
+    share = share_of_classes if train.known.ndim == 1 else share_of_targets
+    return train.indices[share(train.known, percent, seed)]
+
+
+def _classes_in(known: np.ndarray) -> np.ndarray:
+    return np.unique(known) if known.ndim == 1 else np.flatnonzero((known == 1).any(0))
 
 
 def fine_tuner(task: Task, pictures: Chosen, recipe: FineTuning, batch_size: int | None, seed: int) -> ClassifierRun:
     """A run of a copy of the network and its classifier; rates are in proportion to the batch."""
     torch.manual_seed(seed)
     head = linear_head(feature_width(task.model.backbone), len(pictures.classes))
+    answers_of(pictures).begin(head, torch.from_numpy(pictures.known))
     network = nn.Sequential(copy.deepcopy(task.model.backbone), head)
     optimizer = torch.optim.SGD([{"params": part.parameters()} for part in network], lr=0.0, momentum=MOMENTUM)
     rows = min(batch_size or recipe.batch_size, len(pictures))

@@ -12,6 +12,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from rich.progress import track
 
 from fullrank.errors import InputError
+from fullrank.evaluation.repeated import over_seeds
 from fullrank.files import plain
 from fullrank.runs.evaluate import (
     check_options,
@@ -25,6 +26,7 @@ from fullrank.runs.evaluate import (
 )
 from fullrank.terminal import log_console
 from fullrank.training import detect, finetune  # noqa: F401 - they register themselves
+from fullrank.training.marked import has_objects
 from fullrank.training.probe import linear_as_published
 from fullrank.training.task import TRAINED, Task
 
@@ -40,8 +42,9 @@ def evaluate_by_training(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]
     model = open_asked(given, settings)
     objects = settings.protocol == "detection"
     train, test = open_parts(model, settings, objects=objects)
-    if train.source.labels is None and not objects:
-        raise InputError(f"{settings.protocol} takes one label a picture, and {train.source.name} has several")
+    for part in () if objects else (train, test):
+        if not has_objects(part):
+            raise InputError(f"nothing is known to be in the {len(part.indices):,} pictures of {part.source.name}")
     fabric = launch(settings)
     place = place_of(model, settings, train.source.name)
     task = Task(
@@ -61,7 +64,7 @@ def evaluate_by_training(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]
         precision=settings.precision,
     )
     began = time.monotonic()
-    result = function(task, **options)
+    result = over_seeds(lambda seed: function(task, **options | {"seed": seed}), settings.seed, settings.seeds)
     record = describe(result, model, (train, test), settings) | {"seconds": time.monotonic() - began}
     if fabric.is_global_zero:
         keep_result(model, record, place)

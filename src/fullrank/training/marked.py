@@ -49,8 +49,8 @@ class Marked(Dataset):
                 raise
             return self[place - 1, number]  # of the pictures to learn from, the one before
         assert self.source.objects is not None
-        marked = self.source.objects[index]
         size = image.shape[-2:]
+        marked = self.source.objects[index].inside(*size)
         kept = marked.single if self.flips else np.ones(len(marked), bool)  # nothing is learnt from crowds
         target: dict[str, Tensor] = {
             "boxes": tv_tensors.BoundingBoxes(torch.from_numpy(marked.boxes[kept]), format="XYXY", canvas_size=size),  # type: ignore[call-overload]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +16,15 @@ from fullrank.evaluation.map_head import MapHead, published_stage
 from fullrank.evaluation.protocol import Result
 from fullrank.evaluation.taps import MapTap, Tap
 from fullrank.methods import Optimization
+from fullrank.networks.batch_norm import synchronise_batch_norm
 from fullrank.schedules import Progress, Schedule
+from fullrank.training.answers import answers_of
 from fullrank.training.classify import ClassifierRun, linear_head
 from fullrank.training.optimizer import build_optimizer, set_rates
 from fullrank.training.task import TRAINED, Task
+from fullrank.views import Recipe, resized_views, supervised_views
 
 COSINE = Schedule(warmup_epochs=0, end_factor=0.0, per_epoch=True)
-NORM = {"affine": False, "eps": 1e-6}  # of MAE's head
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,17 @@ class Probe:
 
     Attributes:
         optimization: of the classifier.
-        norm: whether batch norm without scale stands before it.
+        norm: the epsilon of a batch norm without scale before it; None for none.
         layer: whose features it takes, see `Tap`; None is the network's own output.
         maps: whether the layer's map is classified, pooled as its size asks, behind a batch norm: `MapHead`.
+        views: image size -> the crops that it learns from.
     """
 
     optimization: Optimization
-    norm: bool = False
+    norm: float | None = None
     layer: str | None = None
     maps: bool = False
+    views: Callable[[int], Recipe] = supervised_views
 
 
 def on_maps(learning_rate: float, weight_decay: float, epochs: int, *drops: float) -> Probe:
@@ -58,8 +63,16 @@ PUBLISHED: dict[str, Probe] = {
     "swav": Probe(Optimization("sgd", 0.3, 1e-6, 256, 100, COSINE, decays_1d=True)),
     "moco": Probe(Optimization("sgd", 30.0, 0.0, 256, 100, Schedule(warmup_epochs=0, milestones=(0.6, 0.8)))),
     "dino": Probe(Optimization("sgd", 0.001, 0.0, 256, 100, COSINE), layer="last4"),
-    "mae": Probe(Optimization("lars", 0.1, 0.0, 16384, 90, Schedule(10, end_factor=0.0)), norm=True),
+    "mae": Probe(Optimization("lars", 0.1, 0.0, 16384, 90, Schedule(10, end_factor=0.0)), norm=1e-6),
+    # valeoai/obow, its README: a rate of 10 at 1024 pictures; of Places the command's decay, its run's name says 1e-4.
+    "obow": Probe(Optimization("sgd", 2.5, 0.0, 1024, 100, COSINE)),
+    "obow places": Probe(
+        Optimization("sgd", 0.01, 1e-5, 256, 28, Schedule(0, milestones=(10 / 28, 20 / 28)), decays_1d=True),
+        norm=1e-5,
+        views=resized_views,
+    ),
     # facebookresearch/vissl, and what the two papers say; the drops of VICReg's Places are those of 14 epochs.
+    "vissl imagenet": on_maps(0.01, 5e-4, 28, 8, 16, 24),
     "vissl places": on_maps(0.01, 5e-4, 14, 4, 8, 12),
     "vissl inat": on_maps(0.01, 5e-4, 84, 24, 48, 72),
     "barlowtwins places": on_maps(0.01, 5e-4, 14, 14 / 3, 28 / 3),
@@ -85,8 +98,9 @@ def linear_as_published(
 
     Args:
         task: network and labelled pictures.
-        schedule: quick (`linear_probe`), or whose published one: vicreg, barlowtwins, swav, moco, dino, mae; of
-            Places205 and iNaturalist18: "vicreg places", "vicreg inat", and the same of barlowtwins and vissl.
+        schedule: quick (`linear_probe`), or whose published one: vicreg, barlowtwins, swav, moco, dino, mae, obow,
+            "vissl imagenet"; of Places205 and iNaturalist18: "vicreg places", "vicreg inat", the same of barlowtwins
+            and vissl, and "obow places".
         epochs: in place of the published ones.
         batch_size: in place of the published one; rates follow it in proportion.
         learning_rate: per 256 pictures, in place of the published one.
@@ -130,9 +144,12 @@ def prober(task: Task, pictures: Chosen, probe: Probe, seed: int) -> ClassifierR
         head: nn.Sequential = MapHead.of_map(published_stage(str(probe.layer)), given[1:], len(pictures.classes))
     else:
         head = nn.Sequential(
-            *([nn.BatchNorm1d(given[1], **NORM)] if probe.norm else []),  # type: ignore[arg-type]
+            *([] if probe.norm is None else [nn.BatchNorm1d(given[1], probe.norm, affine=False)]),
             linear_head(given[1], len(pictures.classes)),
         )
+    if task.fabric.world_size > 1:  # as OBoW's and VISSL's, so that the result is that of one process
+        head = synchronise_batch_norm(head, task.fabric.device.type)  # type: ignore[assignment]
+    answers_of(pictures).begin(head[-1], torch.from_numpy(pictures.known))  # type: ignore[arg-type]
 
     def rates(optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         set_rates(optimizer, probe.optimization, progress)
@@ -147,4 +164,5 @@ def prober(task: Task, pictures: Chosen, probe: Probe, seed: int) -> ClassifierR
         batch_size=probe.optimization.batch_size,
         seed=seed,
         frozen=tap,
+        views=probe.views,
     )

@@ -62,6 +62,8 @@ class Task:
         said += [self.layer, self.pooling, self.precision]
         said += [self.train.source.name, list(chosen)]
         said += [self.test.source.name, [self.test.source.names[place] for place in self.test.indices]]
+        for part in (self.train, self.test):
+            said.append(None if part.source.known is None else hashlib.blake2b(part.known.tobytes()).digest())
         return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest()
 
 

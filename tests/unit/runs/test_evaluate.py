@@ -92,6 +92,37 @@ def test_fine_tuning(labelled):
     assert not list(labelled.folder.rglob("*.ckpt"))
 
 
+def test_seeds_where_there_is_chance(labelled):
+    arguments = ["timm:test_resnet", "--pretrained", "false", "--image_size", "32", "--data", "set", "--seeds", "2"]
+    done = labelled("evaluate", *arguments, "--protocol", "linear", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert {"seed=0", "seed=1"} <= set(result["details"])
+    assert "top1_std" in result["scores"]
+    assert (result["settings"]["seed"], result["settings"]["seeds"]) == (0, 2)
+    assert "±" in labelled("evaluate", *arguments, "--protocol", "linear").stdout
+    assert "knn gives the same numbers for every seed" in labelled.fails("evaluate", *arguments)
+    table = labelled("evaluate", *arguments, "--protocol", "transfer", "--protocols", "[linear, knn]")
+    assert table.returncode == 0, table.stderr
+    assert "missing" not in table.stdout
+
+
+def test_several_labels_are_learnt_by_protocols_that_train(labelled):
+    rows = [
+        "file,label,split",
+        *(f"{n:02}.png,{'dark|' * (n % 2)}all,{'test' if n > 7 else 'train'}" for n in range(12)),
+    ]
+    write_folder(labelled.folder / "many", pictures(12) | {"labels.csv": "\n".join(rows).encode()})
+    arguments = ["timm:test_resnet", "--pretrained", "false", "--image_size", "32", "--data", "many", "--epochs", "1"]
+    for protocol in (["finetune"], ["linear", "--schedule", "obow places"]):
+        done = labelled("evaluate", *arguments, "--protocol", *protocol, "--json")
+        assert done.returncode == 0, done.stderr
+        result = json.loads(done.stdout)
+        assert list(result["scores"]) == ["map", "map_11", "best"]
+        assert set(result["by_class"]) == {"dark", "all"}
+        assert (result["n_train"], result["n_test"]) == (8, 4)
+
+
 def test_options_belong_to_protocols(labelled):
     model = ["timm:test_resnet", "--pretrained", "false", "--data", "set"]
     assert "unknown option 'percent'" in labelled.fails("evaluate", *model, "--percent", "10")

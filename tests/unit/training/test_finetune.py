@@ -1,22 +1,27 @@
 """Fine-tuning against a loop in plain torch; subsets, seeds, stops and two processes."""
 
+import copy
 import dataclasses
+from types import SimpleNamespace
 
 import lightning
 import numpy as np
 import pytest
 import timm
 import torch
+from sklearn.metrics import precision_recall_curve
 from torch import nn
 
 from fullrank.data import open_source
 from fullrank.data.arrays import Arrays
+from fullrank.data.source import Chosen
 from fullrank.data.statistics import measure_pixels
 from fullrank.errors import InputError
 from fullrank.evaluation.finetuning import PUBLISHED
 from fullrank.evaluation.model import Model
+from fullrank.evaluation.repeated import over_seeds
 from fullrank.evaluation.splits import Part
-from fullrank.evaluation.subsets import listed, share_of_classes
+from fullrank.evaluation.subsets import listed, share_of_classes, share_of_targets
 from fullrank.schedules import Progress
 from fullrank.training.finetune import fine_tuner, finetune, recipe_of
 from fullrank.training.task import Task
@@ -78,8 +83,6 @@ def test_every_step_is_that_of_plain_torch(monkeypatch):
     """Two learning rates, momentum, cosine by epoch, batch norm in training mode."""
     made, _ = task()
     recipe = dataclasses.replace(PUBLISHED["vicreg", 10], epochs=2)
-    from fullrank.data.source import Chosen
-
     tuner = fine_tuner(made, Chosen(made.train.source, np.arange(120)), recipe, 40, seed=3)
     backbone, head = (part for part in timm_copy(made.model.backbone, tuner.network.module))
     groups = [{"params": backbone.parameters()}, {"params": head.parameters()}]
@@ -108,8 +111,6 @@ def test_every_step_is_that_of_plain_torch(monkeypatch):
 
 
 def timm_copy(backbone, network):
-    import copy
-
     return copy.deepcopy(network[0]), copy.deepcopy(network[1])
 
 
@@ -123,14 +124,89 @@ def test_the_network_that_is_judged_stays_as_it_was():
 
 def test_seeds_have_pictures_and_scores_of_their_own():
     made, said = task()
-    result = finetune(made, percent=50, epochs=1, batch_size=30, seeds=2, seed=4)
+    result = over_seeds(lambda seed: finetune(made, percent=50, epochs=1, batch_size=30, seed=seed), 4, 2)
     assert list(result.details) == ["seed=4", "seed=5"]
-    each = [scores["top1"] for scores in result.details.values()]
-    assert result.scores["top1"] == pytest.approx(np.mean(each))
-    assert result.scores["top1_std"] == pytest.approx(np.std(each, ddof=1))
     assert len(said) == 2
-    again = finetune(task()[0], percent=50, epochs=1, batch_size=30, seeds=1, seed=5)
-    assert again.scores["top1"] == result.details["seed=5"]["top1"]
+    again = finetune(task()[0], percent=50, epochs=1, batch_size=30, seed=5)
+    assert again.scores == result.details["seed=5"]
+    assert again.scores != result.details["seed=4"]
+
+
+def several(task_of):
+    """The same task with each label as targets of all classes, and one answer in ten unsure."""
+    made, _ = task_of
+    chance = np.random.default_rng(0)
+
+    def targeted(part):
+        targets = (part.source.labels[:, None] == np.arange(len(part.source.classes))).astype(np.int8)
+        targets[chance.random(targets.shape) < 0.1] = -1
+        source = copy.copy(part.source)
+        source.targets = targets
+        return Part(source, part.indices)
+
+    return dataclasses.replace(made, train=targeted(made.train), test=targeted(made.test))
+
+
+def test_several_labels_are_one_cross_entropy_a_class(monkeypatch):
+    made = several(task())
+    recipe = dataclasses.replace(PUBLISHED["vicreg", 10], epochs=2)
+    pictures = Chosen(made.train.source, np.arange(120))
+    tuner = fine_tuner(made, pictures, recipe, 40, seed=3)
+    backbone, head = (part for part in timm_copy(made.model.backbone, tuner.network.module))
+    targets = torch.from_numpy(pictures.targets)
+    shares = [(float((column == 1).sum()) + 1) / (float((column >= 0).sum()) + 2) for column in targets.T]
+    assert head.bias.tolist() == pytest.approx([np.log(share / (1 - share)) for share in shares])
+    images, index = torch.randn(40, 3, 32, 32), torch.randperm(120)[:40]
+    given = SimpleNamespace(views=[images], index=index)
+    monkeypatch.setattr(tuner.feed, "views", lambda _: given)
+    tuner._step(None, Progress(0, 6, 3))
+    logits = head(backbone.train()(images))
+    sure = targets[index] >= 0
+    loss = nn.functional.binary_cross_entropy_with_logits(logits[sure], targets[index][sure].float(), reduction="sum")
+    gradients = torch.autograd.grad(loss / 40, head.parameters())
+    for before, after, gradient in zip(head.parameters(), tuner.network.module[1].parameters(), gradients, strict=True):
+        torch.testing.assert_close(after, before - 0.1 * 40 / 256 * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_several_labels_are_judged_as_on_voc():
+    made = several(task())
+    tuner = fine_tuner(made, Chosen(made.train.source, np.arange(120)), PUBLISHED["vicreg", 10], 40, seed=3)
+    kept, known = [], []
+    keep = tuner.answers.keep
+    tuner.answers.keep = lambda logits, targets: (kept.append(logits), known.append(targets), keep(logits, targets))[2]
+    scores = tuner.judge()
+    logits, targets = torch.cat(kept).numpy(), torch.cat(known).numpy()
+    classes, each = np.flatnonzero((targets == 1).any(0)), []
+    for place in classes:
+        sure = targets[:, place] >= 0
+        precision, recall, _ = precision_recall_curve(targets[sure, place], logits[sure, place])
+        each.append(np.sum(-np.diff(recall) * np.maximum.accumulate(precision)[:-1]))  # VOC's: the best at this recall
+    assert scores["map"] == pytest.approx(100 * np.mean(each))
+    assert list(tuner.by_class) == list(map(str, classes))
+
+
+def test_fine_tuning_on_several_labels_learns_and_says_what_it_quotes():
+    made = several(task())
+    lines = []
+    result = finetune(dataclasses.replace(made, say=lines.append), percent=50, epochs=2, batch_size=20)
+    assert list(result.scores) == ["map", "map_11", "best"]
+    assert 55 <= result.n_train <= 70
+    assert "mAP" in lines[0]
+
+
+def test_a_share_of_pictures_with_several_labels():
+    chance = np.random.default_rng(0)
+    targets = (chance.random((400, 5)) < [0.3, 0.2, 0.02, 0.5, 0.0]).astype(np.int8)
+    chosen = share_of_targets(targets, 10, seed=0)
+    assert (np.diff(chosen) > 0).all()
+    counts, whole = targets[chosen].sum(0), targets.sum(0)
+    assert (counts >= np.maximum(np.round(whole / 10), whole > 0)).all()
+    assert 40 <= len(chosen) <= 60
+    assert (chosen == share_of_targets(targets, 10, seed=0)).all()
+    assert not np.array_equal(chosen, share_of_targets(targets, 10, seed=1))
+    assert share_of_targets(targets, 100, seed=0).tolist() == list(range(400))
+    with pytest.raises(InputError, match="percent is 101"):
+        share_of_targets(targets, 101, seed=0)
 
 
 THREE = {"epochs": 3, "batch_size": 40}
@@ -153,8 +229,14 @@ def stopped(tmp_path):
 
 def test_a_stopped_run_goes_on_to_the_same_end(stopped):
     resumed, said = task(stopped)
-    assert finetune(resumed, **THREE).details == finetune(task()[0], **THREE).details
+    assert finetune(resumed, **THREE).scores == finetune(task()[0], **THREE).scores
     assert len(said) == 2
+
+
+def relabelled(part):
+    source = copy.copy(part.source)
+    source.labels = np.roll(source.labels, 1)
+    return Part(source, part.indices)
 
 
 OTHERS = {
@@ -162,6 +244,7 @@ OTHERS = {
     "rate": {"learning_rate": 0.5},
     "labels": {"percent": 50, "batch_size": 20},
     "test part": {"test": lambda made: Part(made.test.source, np.arange(12))},
+    "answers": {"train": lambda made: relabelled(made.train)},
     "size": {"model": lambda made: dataclasses.replace(made.model, image_size=48)},
     "precision": {"precision": lambda made: "bf16"},
 }
@@ -180,9 +263,9 @@ def test_what_is_done_is_not_done_again_and_nothing_of_another_network_is_taken(
     made, first = task(place)
     one = finetune(made, epochs=1, batch_size=40)
     again, said = task(place)
-    both = finetune(again, epochs=1, batch_size=40, seeds=2)
+    both = over_seeds(lambda seed: finetune(again, epochs=1, batch_size=40, seed=seed), 0, 2)
     assert (len(first), len(said)) == (1, 1)  # the first seed's epoch was there
-    assert both.details["seed=0"] == one.details["seed=0"]
+    assert both.details["seed=0"] == one.scores
     torch.manual_seed(5)
     other = Model("m", timm.create_model("test_resnet", num_classes=0).eval(), "test_resnet", 32)
     retrained, said = task(place, model=other)

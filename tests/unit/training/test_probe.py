@@ -16,7 +16,7 @@ from fullrank.evaluation.map_head import RESNET50, MapHead, published_stage
 from fullrank.evaluation.model import Model
 from fullrank.schedules import Progress
 from fullrank.training.probe import PUBLISHED, linear_as_published, prober
-from tests.unit.training.test_finetune import task
+from tests.unit.training.test_finetune import several, task
 
 
 def vit_task():
@@ -90,3 +90,21 @@ def test_heads_of_other_sizes_fit(side):
     for stage in RESNET50.values():
         maps = torch.randn(2, 6, side, side + 1)
         assert MapHead.of_map(stage, maps.shape[1:], 5)(maps).shape == (2, 5)
+
+
+@pytest.mark.parametrize(("name", "eps"), [("mae", 1e-6), ("obow places", 1e-5), ("obow", None), ("vicreg", None)])
+def test_the_norm_before_the_classifier(name, eps):
+    made = task()[0]
+    head = prober(made, Chosen(made.train.source, np.arange(120)), PUBLISHED[name], 0).network.module[1]
+    norms = [(each.eps, each.affine) for each in head if isinstance(each, nn.BatchNorm1d)]
+    assert norms == ([] if eps is None else [(eps, False)])
+
+
+def test_probe_of_several_labels_begins_at_the_log_odds():
+    made = several(task())
+    result = linear_as_published(made, schedule="mae", epochs=1, batch_size=40)
+    assert list(result.scores) == ["map", "map_11", "best"]
+    targets = made.train.source.targets
+    head = prober(made, Chosen(made.train.source, np.arange(120)), PUBLISHED["obow places"], 0).network.module[1]
+    share = ((targets == 1).sum(0) + 1) / ((targets >= 0).sum(0) + 2)
+    assert head[-1].bias.tolist() == pytest.approx(np.log(share / (1 - share)).tolist())
