@@ -7,8 +7,10 @@ part.  Samples are mixed by shuffling shards and a buffer of still-encoded sampl
 from __future__ import annotations
 
 import glob
+import hashlib
 import itertools
 import logging
+import math
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -75,21 +77,37 @@ class Stream(ABC):
                 if failures == MAX_FAILURES:
                     raise InputError(f"{self.name}: {failures} samples in a row are unreadable; {error}") from error
 
-    def first(self, count: int) -> Source:
-        """The first `count` samples as a source, to check and measure."""
-        return FirstSamples(self.name, list(itertools.islice(self.encoded(), count)), self.classes)
+    def first(self, count: int | None = None, held: float = math.inf) -> Source:
+        """The first `count` samples as a source, or as many as `held` bytes have room for; by default all."""
+        samples, size, stream = [], 0, iter(self.encoded())
+        for sample in itertools.islice(stream, count):
+            samples.append(sample)
+            size += 0 if isinstance(sample.content, Path) else len(sample.content)
+            if size >= held:
+                break
+        return FirstSamples(self.name, samples, self.classes, whole=next(stream, None) is None)
 
 
 class FirstSamples(Source):
-    """A few samples of a stream, kept encoded."""
+    """Samples of a stream, kept encoded."""
 
-    def __init__(self, name: str, samples: list[Encoded], classes: list[str]) -> None:
+    def __init__(self, name: str, samples: list[Encoded], classes: list[str], *, whole: bool = False) -> None:
         if not samples:
             raise InputError(f"{name} holds no samples with pictures")
         labels = [sample.label for sample in samples]
         known = None if None in labels else np.array(labels, dtype=np.int64)
-        super().__init__(f"{name} (first {len(samples):,})", [s.name for s in samples], known, classes)
+        called = name if whole else f"{name} (first {len(samples):,})"
+        super().__init__(called, [s.name for s in samples], known, classes)
         self._samples = samples
+
+    def digest(self, index: int) -> bytes:
+        """Of the encoded picture."""
+        sample = self._samples[index]
+        try:
+            content = sample.content.read_bytes() if isinstance(sample.content, Path) else sample.content
+        except OSError as error:
+            raise UnreadableImage(sample.name, explain(error)) from error
+        return hashlib.blake2b(content, digest_size=16).digest()
 
     def read(self, index: int) -> np.ndarray:
         """(H, W, C); see `decode`."""

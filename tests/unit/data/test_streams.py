@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from fullrank.data import open_source
+from fullrank.data import open_pictures, open_source
 from fullrank.data.arrays import Arrays
 from fullrank.data.check import check_source
 from fullrank.data.loading import DecodedStream, choose_placement
@@ -166,10 +166,25 @@ def test_the_first_samples_can_be_checked(tmp_path, make):
     assert (check.pixels.channels, check.pixels.size) == (3, (8, 8))
     first = stream.first(5)
     assert len(first) == 5
+    assert first.name == f"{stream.name} (first 5)"
     assert first.labels.tolist() == [int(first.read(i)[0, 0, 0]) // 10 % 3 for i in range(5)]
     assert choose_placement(stream, check.pixels, 32)[0] == "workers"
     with pytest.raises(InputError, match="stream of unknown length"):
         choose_placement(stream, check.pixels, 32, forced="memory")
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_all_samples_are_read_at_random_or_as_many_as_are_held(tmp_path, make, monkeypatch):
+    where = make(tmp_path / "data", 2)
+    source = open_pictures(where)
+    assert (len(source), source.name) == (SAMPLES, open_source(where).name)
+    sizes = [len(sample.content) for sample in open_source(where).encoded()]
+    monkeypatch.setattr("fullrank.data.FROM_STREAM", sum(sizes[:4]))
+    assert open_pictures(where).name == f"{source.name} (first 4)"
+    assert open_source(where).first(SAMPLES).name == source.name
+    again = open_source(make(tmp_path / "again", 2)).first()
+    assert [source.digest(place) for place in range(SAMPLES)] == [again.digest(place) for place in range(SAMPLES)]
+    assert len({source.digest(place) for place in range(SAMPLES)}) == SAMPLES
 
 
 def test_broken_samples_are_skipped_until_all_are(tmp_path, caplog, monkeypatch):
