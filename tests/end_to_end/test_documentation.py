@@ -1,6 +1,6 @@
 """Every code block of the README and the docs is run, in the order in which a reader meets them.
 
-Training is cut to a few steps, and the embedded set to 1,000 pictures where a command names no data: the wrapper below
+Training is cut to two steps, and the embedded set to 500 pictures where a command names no data: the wrapper below
 adds the options to the command, and the steps to `fullrank.train`; nothing else changes.
 """
 
@@ -17,8 +17,8 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SHORT = "--steps 3 --batch_size 32"
-SMALL = "--data shapes:N=1000"
+SHORT = "--steps 2 --batch_size 16"
+SMALL = "--data shapes:N=500"
 # Installing and testing is what `.ci/run` does with the README's own words.
 ELSEWHERE = ("pip install", "pytest")
 
@@ -48,9 +48,9 @@ def write_wrapper(folder):
 def write_photos(folder):
     chance = np.random.default_rng(0)
     (folder / "photos").mkdir()
-    for number in range(300):
+    for number in range(260):
         coarse = Image.fromarray(chance.integers(0, 255, (4, 4, 3), dtype=np.uint8))
-        coarse.resize((40, 40), Image.Resampling.BICUBIC).save(folder / f"photos/{number:03}.png")
+        coarse.resize((16, 16), Image.Resampling.BICUBIC).save(folder / f"photos/{number:03}.png")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def desk(tmp_path_factory):
 def run(kind, code, desk):
     environment = os.environ | {"PATH": f"{desk}/bin:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     if kind == "python":
-        code = re.sub(r"epochs=\d+", "steps=3, batch_size=32", code)
+        code = re.sub(r"epochs=\d+", "steps=2, batch_size=16", code)
         return subprocess.run([sys.executable, "-c", code], cwd=desk, env=environment, capture_output=True, text=True)
     lines = [line for line in code.splitlines() if not line.startswith(ELSEWHERE)]
     return subprocess.run(["bash", "-ec", "\n".join(lines)], cwd=desk, env=environment, capture_output=True, text=True)

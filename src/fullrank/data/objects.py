@@ -155,5 +155,5 @@ def pycocotools_mask() -> Any:
     try:
         from pycocotools import mask
     except ImportError as error:
-        raise InputError("polygons and run lengths need pycocotools: pip install 'fullrank[detection]'") from error
+        raise InputError("masks and COCO's scores need pycocotools: pip install 'fullrank[detection]'") from error
     return mask

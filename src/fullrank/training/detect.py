@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from fullrank import distributed
+from fullrank.data.objects import pycocotools_mask
 from fullrank.errors import InputError, unknown
 from fullrank.evaluation.detection import Training, published_training
 from fullrank.evaluation.features import evaluating
@@ -69,6 +70,7 @@ def detect(
     Raises:
         InputError: pictures without objects, a detector that the backbone cannot have, or a loss that is not finite.
     """
+    pycocotools_mask()  # which judging needs: said before hours of training, not after them
     for part in (task.train, task.test):
         if not has_objects(part):
             raise InputError(f"nothing is marked in the {len(part.indices):,} pictures of {part.source.name}")
@@ -252,10 +254,7 @@ class DetectorRun:
 
 
 def mean_average_precision(kinds: tuple[str, ...], **options: Any) -> Any:
-    """torchmetrics' metric. Raises `InputError` without pycocotools."""
-    from fullrank.data.objects import pycocotools_mask
-
-    pycocotools_mask()
+    """torchmetrics' metric, which needs pycocotools."""
     from torchmetrics.detection import MeanAveragePrecision
 
     # Its own thresholds are float32: 0.6 becomes 0.60000002, and a mask with an overlap of 3 / 5 is no hit.

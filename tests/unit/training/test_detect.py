@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import io
 import json
+import sys
 
 import lightning
 import numpy as np
@@ -109,6 +110,14 @@ def test_a_detector_learns(tmp_path):
     made = task(tmp_path, count=24, masks=False)
     found = detect(made, steps=60, batch_size=4, learning_rate=0.32, detector="c4", **FEW)
     assert found.scores["box_ap50"] > 15
+
+
+def test_what_judging_needs_is_asked_for_before_training(tmp_path, monkeypatch):
+    made, begun = task(tmp_path, count=4, masks=False), []
+    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    with pytest.raises(InputError, match=r"need pycocotools: pip install 'fullrank\[detection\]'"):
+        detect(dataclasses.replace(made, track=lambda *given: begun.append(given)), steps=1, **FEW)
+    assert not begun
 
 
 def test_a_frozen_backbone_stays(tmp_path):
