@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from fullrank.errors import InputError
+
 if TYPE_CHECKING:
     from numpy import ndarray
 
@@ -220,6 +222,8 @@ def evaluate(
         InputError: model, data or options cannot be used; nothing was written.
     """
     asked = {name: value for name, value in locals().items() if name != "model"}
+    if seeds < 1:
+        raise InputError(f"seeds is {seeds}: expected 1 or more")
     if protocol in TRAINING_PROTOCOLS or (protocol == "linear" and options.get("schedule", "quick") != "quick"):
         from fullrank.training.judging import evaluate_by_training
 

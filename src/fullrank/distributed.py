@@ -52,6 +52,13 @@ def gather_objects(value: T) -> list[T]:
     return gathered
 
 
+def share_buffers(module: torch.nn.Module) -> None:
+    """Give every process the buffers of the first, such as running statistics, which each gathers by itself."""
+    if is_distributed():
+        for buffer in module.buffers():
+            torch_distributed.broadcast(buffer, 0)
+
+
 def own_rows(gathered: Float[Tensor, "n ..."]) -> Float[Tensor, "b ..."]:
     """The rows of this process (a view) among those of `gather_rows`."""
     if not is_distributed():

@@ -107,11 +107,13 @@ def show_verdicts(verdicts: dict[str, Any]) -> None:
 
 def show_transfer(console: Console, result: dict[str, Any]) -> None:
     """One row a data set, one column a protocol; what is missing below."""
+    from fullrank.report.wording import score
+
     protocols = [name.removesuffix(" score") for row in result["rows"] for name in row if name.endswith(" score")]
     columns = list(dict.fromkeys(protocols))
     table = Table("transfer", *columns, "learnt from", "judged", box=None)
     for row in result["rows"]:
-        cells = [f"{row[name]:.2f} {row[f'{name} score']}" if name in row else "-" for name in columns]
+        cells = [f"{score(row, name, 2)} {row[f'{name} score']}" if name in row else "-" for name in columns]
         table.add_row(row["data"], *cells, str(row.get("n_train", "-")), str(row.get("n_test", "-")))
     console.print(table)
     for name, reason in result["missing"].items():

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from tests.unit.data.picture_files import write_folder
-from tests.unit.runs.test_evaluate import squares
+from tests.unit.runs.test_evaluate import pictures, squares
 
 SET = ["--data", "shapes:N=400,size=32", "--device", "cpu", "--json"]
 
@@ -27,6 +27,21 @@ def test_two_processes_train_the_classifier_that_one_trains(trained):
     assert scores(one)["top1"] > 22  # of ten classes
     (kept,) = (command.folder / "two").iterdir()
     assert json.loads(kept.read_text())["scores"] == scores(two)
+
+
+def test_one_picture_is_judged_by_two_processes(command):
+    """One of them has none to look at, and both go on to the next epoch."""
+    rows = ["file,label,split", *(f"{n:02}.png,{'dark' if n % 2 else 'bright'},train" for n in range(8))]
+    write_folder(
+        command.folder / "set", pictures(9) | {"labels.csv": "\n".join([*rows, "08.png,bright,test"]).encode()}
+    )
+    done = command(
+        *["evaluate", "timm:test_resnet", "--pretrained", "false", "--image_size", "32", "--data", "set"],
+        *["--protocol", "finetune", "--epochs", "2", "--devices", "2", "--device", "cpu", "--json"],
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["n_test"] == 1
+    assert "epoch 2/2" in done.stderr
 
 
 def test_two_processes_train_one_detector(trained):

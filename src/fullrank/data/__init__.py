@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fullrank.data.memory import available_memory
 from fullrank.data.source import Source, UnreadableImage
 from fullrank.errors import InputError, unknown
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["Source", "UnreadableImage", "open_pictures", "open_source"]
 
 NAMES = ("shapes", "digits")
-FROM_STREAM = 4 << 30
-"""Bytes of encoded pictures that are held of a stream where pictures are read at random, or a quarter of the memory."""
+FROM_STREAM = 2 << 30
+"""Bytes of encoded pictures that are held of a stream where pictures are read at random: the same in every process."""
 PREFIXES = ("torchvision", "hf", "wds")
 KINDS = "a folder, .zip, .tar, .tar.gz, .tar.xz, .npy, .npz, shapes, digits, torchvision:NAME, hf:NAME or wds:SHARDS"
 
@@ -72,10 +71,12 @@ def open_source(
     return source
 
 
-def open_pictures(data: Any, split: str | None = None, include: str | None = None, **said: str | None) -> Source:
-    """As `open_source`, for those who read at random: of a stream, all pictures, or the first that memory holds."""
+def open_pictures(
+    data: Any, split: str | None = None, include: str | None = None, *, most: int | None = None, **said: str | None
+) -> Source:
+    """As `open_source`, for those who read at random: of a stream `most` pictures, or what `FROM_STREAM` holds."""
     opened = open_source(data, split, include, **said)
-    return opened if isinstance(opened, Source) else opened.first(held=min(FROM_STREAM, available_memory() // 4))
+    return opened if isinstance(opened, Source) else opened.first(most, FROM_STREAM)
 
 
 def _captioned(source: Source | Stream, captions: str | None) -> Source | Stream:

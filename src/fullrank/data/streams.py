@@ -94,8 +94,10 @@ class FirstSamples(Source):
     def __init__(self, name: str, samples: list[Encoded], classes: list[str], *, whole: bool = False) -> None:
         if not samples:
             raise InputError(f"{name} holds no samples with pictures")
-        labels = [sample.label for sample in samples]
-        known = None if None in labels else np.array(labels, dtype=np.int64)
+        labels = np.array([-1 if sample.label is None else sample.label for sample in samples], dtype=np.int64)
+        known = labels if (labels >= 0).any() else None
+        if known is not None and not classes:
+            classes = list(map(str, range(int(labels.max()) + 1)))
         called = name if whole else f"{name} (first {len(samples):,})"
         super().__init__(called, [s.name for s in samples], known, classes)
         self._samples = samples

@@ -60,7 +60,9 @@ def multilabel_probe(
         logits = torch.einsum("nd,dkg->nkg", train[judge], heads.weight) + heads.bias
         losses = several_labels(logits, targets[judge])[0].tolist()
         best = rates[min(range(len(rates)), key=losses.__getitem__)]
-        details = {f"learning_rate={rate:g}": {"loss": loss} for rate, loss in zip(rates, losses, strict=True)}
+        details = {
+            f"held out, learning_rate={rate:g}": {"loss": loss} for rate, loss in zip(rates, losses, strict=True)
+        }
     heads = fit_heads(train, targets, classes, [best], **schedule)
     decisions = test @ heads.weight[..., 0] + heads.bias[:, 0]
     scores, by_class = mean_average_precision(decisions.cpu().numpy(), samples.test_targets.cpu().numpy(), samples.kept)

@@ -37,6 +37,9 @@ def over_seeds(judge: Callable[[int], Result], seed: int, seeds: int) -> Result:
     if seeds == 1:
         return dataclasses.replace(first, settings=settings)
     details = {name: mean_of([each.details[name] for each in results], SPREAD) for name in first.details}
+    for name in first.details:  # variants, which are judged as the quoted one is
+        if len(first.details) > 1 and first.details[name].keys() == first.scores.keys():
+            details |= {f"{name}, seed={seed + place}": each.details[name] for place, each in enumerate(results)}
     return dataclasses.replace(
         first,
         scores=mean_of([each.scores for each in results], SPREAD),

@@ -24,6 +24,12 @@ class Part:
     source: Source
     indices: np.ndarray
 
+    @property
+    def has_answers(self) -> bool:
+        """Whether anything is known to be in any of the pictures."""
+        present = 0 if self.source.targets is None else 1
+        return self.source.known is None or bool((self.known >= present).any())
+
     def answers(self, kept: np.ndarray) -> np.ndarray:
         """What is known of the positions `kept`: labels (n,), or targets (n, classes) where a picture has several."""
         assert self.source.known is not None
@@ -60,7 +66,7 @@ def labelled_parts(
             f"{source.name} has no labels: give a folder with one subfolder a class, or a file with --annotations"
         )
     chance = np.random.default_rng(seed)
-    other = judged_on(source, opened, test_split)
+    other = judged_on(source, opened, test_split, most[1])
     learnt = labelled_positions(source)
     if other is not None:
         apart = apart_from(source, learnt, other)
@@ -103,13 +109,15 @@ def labelled_positions(source: Source) -> np.ndarray:
     return np.flatnonzero(source.labels >= 0)
 
 
-def judged_on(source: Source, opened: Mapping[str, Any], test_split: str | None) -> Source | None:
-    """The part of the data that is set aside for judging, if it has one."""
+def judged_on(source: Source, opened: Mapping[str, Any], test_split: str | None, most: int) -> Source | None:
+    """The part of the data that is set aside for judging, if it has one; of a stream its first `most` pictures."""
     if test_split is not None:
-        return open_pictures(**{**opened, "split": test_split})
+        return open_pictures(**{**opened, "split": test_split}, most=most)
     for name in TEST_NAMES:
         try:
-            other = open_pictures(**{**opened, "split": name})
+            if not is_labelled(open_pictures(**{**opened, "split": name}, most=1)):
+                continue
+            other = open_pictures(**{**opened, "split": name}, most=most)
         except InputError:
             continue
         if is_labelled(other) and other.name != source.name:

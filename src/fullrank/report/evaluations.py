@@ -49,7 +49,9 @@ def _transfer(one: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         [cell(row["data"])]
         + [
-            f"{row[name]:.1f} {wording.SCORES.get(row[f'{name} score'], '')}" if name in row else wording.MISSING
+            f"{wording.score(row, name)} {wording.SCORES.get(row[f'{name} score'], '')}"
+            if name in row
+            else wording.MISSING
             for name in columns
         ]
         + [cell(row.get("n_train")), cell(row.get("n_test"))]

@@ -135,7 +135,7 @@ def judge_checkpoint(
 ) -> tuple[dict[str, Any], dict[str, Verdict]]:
     """Y and Z of some pictures through the network of a checkpoint, and the verdict on each."""
     method, settings, taken = restore(path)
-    source = open_pictures(**chosen_data(settings, data, split, include))
+    source = open_pictures(**chosen_data(settings, data, split, include), most=DIAGNOSED)
     chosen = np.unique(np.linspace(0, len(source) - 1, min(DIAGNOSED, len(source))).astype(int))
     pictures = pictures_for(Pixels.from_dict(taken["pixels"]), taken["image_size"], source, chosen)
     (representation, embedding), _ = embed_pictures(pictures, method.embed)

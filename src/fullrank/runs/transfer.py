@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fullrank.errors import InputError
+from fullrank.evaluation.repeated import SPREAD
 from fullrank.files import plain
 from fullrank.runs.evaluate import (
     check_options,
@@ -44,19 +45,24 @@ def evaluate_transfer(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
     sets = list(options["sets"]) or [settings.data]
     if sets == [None]:
         raise InputError("transfer needs data sets: --sets '[cifar10.tar.xz, caltech101.zip]'")
+    chance = {name: "seed" in own_options(list(functions_of(name).values())) for name in options["protocols"]}
+    if settings.seeds > 1 and not any(chance.values()):
+        raise InputError(f"{', '.join(chance)}: the same numbers for every seed: leave out --seeds")
     model = open_asked(given, settings)
     rows, missing, common = [], {}, {}
     for data in sets:
         row: dict[str, Any] = {"data": str(data)}
         for protocol in options["protocols"]:
             console.print(f"transfer: {data}, {protocol}", markup=False)
-            own = {} if "seed" in own_options(list(functions_of(protocol).values())) else {"seeds": 1}
+            own = {} if chance[protocol] else {"seeds": 1}
             try:
                 result = evaluate_model(model, {**asked, **own, "data": data, "protocol": protocol, "options": {}})
             except InputError as error:
                 missing[f"{data}, {protocol}"] = str(error)
                 continue
             name, score = next(iter(result["scores"].items()))
+            spread = result["scores"].get(f"{name}{SPREAD}")
+            row |= {} if spread is None else {f"{protocol}{SPREAD}": spread}
             row |= {
                 protocol: score,
                 f"{protocol} score": name,
@@ -68,6 +74,6 @@ def evaluate_transfer(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
     if not common:
         raise InputError(f"none of {len(sets)} data sets could be used: {next(iter(missing.values()))}")
     names = ", ".join(Path(str(each)).name for each in sets)
-    record = {"protocol": "transfer", "data": names, "rows": rows, "missing": missing} | common
+    record = {"protocol": "transfer", "data": names, "rows": rows, "missing": missing, "seeds": settings.seeds} | common
     keep_result(model, record, place_of(model, settings, "-".join(Path(str(each)).name.split(".")[0] for each in sets)))
     return plain(record)

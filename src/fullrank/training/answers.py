@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -39,6 +40,10 @@ class Answers(ABC):
     def judge(self, kept: Tensor, known: Int[Tensor, "m ..."]) -> Scores:
         """Scores of all pictures, from what was kept of them."""
 
+    def notes(self, judged: np.ndarray) -> tuple[str, ...]:
+        """What the reader of the scores has to know, of the answers that are judged."""
+        return ()
+
     @abstractmethod
     def begin(self, head: nn.Linear, known: Int[Tensor, "n ..."]) -> None:
         """Change a classifier's first weights by what is known of the pictures to learn from."""
@@ -72,10 +77,16 @@ class SeveralLabels(Answers):
     """One cross-entropy a class, summed over classes; mean average precision of the classes that are judged.
 
     What is neither right nor wrong (-1) teaches nothing and is not judged. Biases begin at the log odds of the classes,
-    as in `fit_heads`.
+    as in `fit_heads`. Classes of which no picture is learnt from are not judged.
+
+    Args:
+        learnt: the targets of the pictures to learn from.
     """
 
     quoted, words = "map", "mAP"
+
+    def __init__(self, learnt: np.ndarray) -> None:
+        self.learnt = torch.from_numpy((learnt == 1).any(0))
 
     def loss(self, logits: Float[Tensor, "b classes"], known: Int[Tensor, "b classes"]) -> Float[Tensor, ""]:
         """Its mean over pictures."""
@@ -87,9 +98,14 @@ class SeveralLabels(Answers):
         return logits
 
     def judge(self, kept: Tensor, known: Int[Tensor, "m classes"]) -> Scores:
-        """See `mean_average_precision`; a class without a picture to judge on is left out."""
-        judged = (known == 1).any(0).nonzero()[:, 0]
+        """See `mean_average_precision`; a class without a picture to learn from or to judge on is left out."""
+        judged = ((known == 1).any(0) & self.learnt).nonzero()[:, 0]
         return mean_average_precision(kept[:, judged].numpy(), known[:, judged].numpy(), judged)
+
+    def notes(self, judged: np.ndarray) -> tuple[str, ...]:
+        """How many classes are left out."""
+        left = int((~((judged == 1).any(0) & self.learnt.numpy())).sum())
+        return (f"{left} of {len(self.learnt)} classes are left out: no train or no test sample",) if left else ()
 
     def begin(self, head: nn.Linear, known: Int[Tensor, "n classes"]) -> None:
         """Set the biases."""
@@ -100,4 +116,4 @@ class SeveralLabels(Answers):
 
 def answers_of(source: Source) -> Answers:
     """Several labels where the source has targets."""
-    return OneLabel(len(source.classes)) if source.targets is None else SeveralLabels()
+    return OneLabel(len(source.classes)) if source.targets is None else SeveralLabels(source.targets)

@@ -71,9 +71,14 @@ class ClassifierRun:
         fabric = task.fabric
         rows = min(batch_size, len(pictures))
         rows -= rows % fabric.world_size
+        if not rows:
+            raise InputError(
+                f"{min(batch_size, len(pictures))} pictures a step are none for {fabric.world_size} devices"
+            )
         self.batches = Plan(len(pictures), rows, epochs * (len(pictures) // rows), seed)
         self.task, self.set_rates, self.seed, self.epochs, self.frozen = task, set_rates, seed, epochs, frozen
         self.answers, self.classes = answers_of(pictures), len(pictures.classes)
+        self.notes = self.answers.notes(task.test.known)
         recipe = views(task.model.image_size)
         self.identity = f"{task.identity(pictures.names)} {recipe} {self._identity(network, optimizer)}"
         self.network, self.optimizer = fabric.setup(network, optimizer)
@@ -97,7 +102,7 @@ class ClassifierRun:
         """Train to the end and return the scores of the last epoch, with the best of all by the quoted score."""
         kept = Kept(self.task)
         if found := kept.done(self.identity):
-            scores, self.by_class = found
+            scores, self.by_class, self.judged = found
             return scores
         step, history = self._resume(kept)
         per_epoch = self.batches.batches_per_epoch
@@ -113,7 +118,7 @@ class ClassifierRun:
                 self.task.say(f"seed {self.seed}  epoch {len(history)}/{self.epochs}  {found}")
                 kept.keep(self.identity, self._state(step, history))
         scores = {**history[-1], "best": max(each[self.answers.quoted] for each in history)}
-        kept.finish(self.identity, (scores, self.by_class))
+        kept.finish(self.identity, (scores, self.by_class, self.judged))
         return scores
 
     def _step(self, loaded: Any, progress: Progress) -> None:
@@ -136,12 +141,15 @@ class ClassifierRun:
     def judge(self) -> dict[str, float]:
         """Scores on the test pictures, of which every process looks at its share."""
         answers: Any = self.test.source.known
+        # Past the wrapper of several processes, whose forward passes are in step: shares differ, and may be empty.
+        network = self.network.module
+        distributed.share_buffers(network)
         known = [torch.from_numpy(answers[:0]).long()]
         kept = [self.answers.keep(torch.empty(0, self.classes), known[0])]
-        with evaluating(self.network):
+        with evaluating(network):
             for part, images in self._test_chunks():
                 with self.task.computing():
-                    logits = self.network(normalise(images.to(self.task.fabric.device), self.test.pixels))
+                    logits = network(normalise(images.to(self.task.fabric.device), self.test.pixels))
                 known.append(torch.from_numpy(answers[part]).long())
                 kept.append(self.answers.keep(logits.float().cpu(), known[-1]))
         shares = distributed.gather_objects((torch.cat(kept), torch.cat(known)))
@@ -161,7 +169,7 @@ class ClassifierRun:
 
     def _state(self, step: int, history: list[dict[str, float]]) -> dict[str, Any]:
         states = {"network": self.network.state_dict(), "optimizer": self.optimizer.state_dict()}
-        return {"step": step, "history": history, **states}
+        return {"step": step, "history": history, "by_class": self.by_class, "judged": self.judged, **states}
 
     def _resume(self, kept: Kept) -> tuple[int, list[dict[str, float]]]:
         """Step and scores so far, of the same run that was stopped."""
@@ -170,6 +178,7 @@ class ClassifierRun:
             return 0, []
         self.network.load_state_dict(half["network"])
         self.optimizer.load_state_dict(half["optimizer"])
+        self.by_class, self.judged = half["by_class"], half["judged"]
         return half["step"], half["history"]
 
 

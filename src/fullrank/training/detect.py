@@ -25,7 +25,7 @@ from fullrank.networks.batch_norm import synchronise_batch_norm
 from fullrank.networks.detector import Kind, build_detector, freeze_backbone, level_batch_norm
 from fullrank.training.batches import Batches, Plan, mix
 from fullrank.training.kept import Kept
-from fullrank.training.marked import Marked, collate, has_masks, has_objects, sides_for
+from fullrank.training.marked import Marked, collate, has_masks, sides_for
 from fullrank.training.task import TRAINED, Task
 
 Variant = Literal["finetuned", "frozen", "scratch"]
@@ -72,7 +72,7 @@ def detect(
     """
     pycocotools_mask()  # which judging needs: said before hours of training, not after them
     for part in (task.train, task.test):
-        if not has_objects(part):
+        if not part.has_answers:
             raise InputError(f"nothing is marked in the {len(part.indices):,} pictures of {part.source.name}")
     complete = has_masks(task.train) and has_masks(task.test)
     if masks and not complete:
@@ -171,6 +171,8 @@ class DetectorRun:
         self.test_side = detector.test_side
         self.detector, self.optimizer = fabric.setup(detector, optimizer)
         rows = min(training.batch_size, len(task.train.indices))
+        if rows < fabric.world_size:
+            raise InputError(f"{rows} pictures a step are too few for {fabric.world_size} devices")
         self.plan = Plan(len(task.train.indices), rows - rows % fabric.world_size, training.steps, seed)
         self.learnt = Marked(task.train, task.pixels, masks=masks, flips=True, seed=seed)
         self.judged = Marked(task.test, task.pixels, masks=masks, flips=False)
@@ -243,6 +245,7 @@ class DetectorRun:
                 for each in found if self.masks else ():
                     each["masks"] = each["masks"][:, 0] > 0.5
                     targets[0]["masks"] = targets[0]["masks"].bool()
+                found, targets = _on_cpu(found), _on_cpu(targets)  # where the shares of several devices meet
                 coco.update(found, targets)
                 voc.append((_boxes(found[0], "scores"), _boxes(targets[0], "iscrowd")))
         module.transform.min_size = trained_sides
@@ -275,6 +278,10 @@ def gather_states(metric: Any) -> None:
     shares = distributed.gather_objects(metric.metric_state)
     for name in shares[0]:
         setattr(metric, name, [each for share in shares for each in share[name]])
+
+
+def _on_cpu(given: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    return [{name: value.cpu() for name, value in each.items()} for each in given]
 
 
 def _boxes(given: dict[str, Tensor], marks: str) -> Boxes:

@@ -57,7 +57,8 @@ def finetune(
 
     Args:
         task: network and labelled pictures.
-        percent: of every class's pictures; where they have several labels each, of all pictures.
+        percent: of every class's pictures; where they have several labels each, of all pictures,
+            and at least one of every class.
         subset: file that lists the pictures in place of `percent`, such as the official 1 % of ImageNet.
         recipe: whose published settings: vicreg, barlowtwins (of the code; "barlowtwins paper"), swav or obow.
         epochs: in place of the recipe's.
@@ -84,6 +85,7 @@ def finetune(
         classes=len(task.train.source.classes),
         settings=settings | {"percent": percent, "subset": subset, "recipe": recipe, "seed": seed},
         by_class=tuner.by_class,
+        notes=tuner.notes,
     )
 
 

@@ -26,7 +26,6 @@ from fullrank.runs.evaluate import (
 )
 from fullrank.terminal import log_console
 from fullrank.training import detect, finetune  # noqa: F401 - they register themselves
-from fullrank.training.marked import has_objects
 from fullrank.training.probe import linear_as_published
 from fullrank.training.task import TRAINED, Task
 
@@ -43,7 +42,7 @@ def evaluate_by_training(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]
     objects = settings.protocol == "detection"
     train, test = open_parts(model, settings, objects=objects)
     for part in () if objects else (train, test):
-        if not has_objects(part):
+        if not part.has_answers:
             raise InputError(f"nothing is known to be in the {len(part.indices):,} pictures of {part.source.name}")
     fabric = launch(settings)
     place = place_of(model, settings, train.source.name)

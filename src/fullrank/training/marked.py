@@ -77,12 +77,6 @@ def collate(samples: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[list[Tenso
     return list(images), list(targets)
 
 
-def has_objects(part: Part) -> bool:
-    """Whether anything is marked in any of the pictures."""
-    known = part.source.targets
-    return known is None or bool((known[part.indices] == 1).any())
-
-
 def has_masks(part: Part) -> bool:
     """Whether all pictures with objects have masks, of those that are looked at."""
     assert part.source.objects is not None

@@ -129,6 +129,7 @@ def linear_as_published(
         classes=len(pictures.classes),
         settings=settings,
         by_class=run.by_class,
+        notes=run.notes,
     )
 
 

@@ -187,6 +187,20 @@ def test_all_samples_are_read_at_random_or_as_many_as_are_held(tmp_path, make, m
     assert len({source.digest(place) for place in range(SAMPLES)}) == SAMPLES
 
 
+def test_samples_without_a_label_are_of_no_class(tmp_path):
+    folder = tmp_path / "data"
+    shards(folder, 1)
+    (shard,) = folder.iterdir()
+    with tarfile.open(shard) as file:
+        kept = [(each, file.extractfile(each).read()) for each in file.getmembers() if each.name != "002.cls"]
+    with tarfile.open(shard, "w") as file:
+        for each, content in kept:
+            file.addfile(each, io.BytesIO(content))
+    source = open_pictures(f"wds:{shard}")
+    assert source.labels.tolist() == [-1 if number == 2 else number % 3 for number in range(SAMPLES)]
+    assert source.classes == ["0", "1", "2"]
+
+
 def test_broken_samples_are_skipped_until_all_are(tmp_path, caplog, monkeypatch):
     stream = open_source(shards(tmp_path / "some", 2, broken=(3, 8)))
     assert sorted(numbers(stream)) == [i for i in range(SAMPLES) if i not in (3, 8)]

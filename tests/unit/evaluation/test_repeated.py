@@ -1,5 +1,7 @@
 """Means and spread over seeds."""
 
+import dataclasses
+
 import pytest
 
 from fullrank.errors import InputError
@@ -35,6 +37,16 @@ def test_scores_are_means_with_their_spread():
     assert found.by_class == {"0": 5.0, "1": 10.0}
     assert (found.n_train, found.n_test) == (13, 5)
     assert found.notes == ("said always", "said by 4", "said by 5", "said by 6")
+
+
+def test_every_variant_keeps_what_each_seed_gave():
+    def two(seed):
+        details = {"finetuned": {"top1": 10.0 + 3 * seed}, "scratch": {"top1": float(seed)}}
+        return dataclasses.replace(judged(seed), details=details)
+
+    details = over_seeds(two, 4, 2).details
+    assert details["scratch"]["top1"] == 4.5
+    assert [details[f"scratch, seed={seed}"]["top1"] for seed in (4, 5)] == [4.0, 5.0]
 
 
 def test_one_seed_is_its_own_result():

@@ -105,6 +105,10 @@ def test_seeds_where_there_is_chance(labelled):
     table = labelled("evaluate", *arguments, "--protocol", "transfer", "--protocols", "[linear, knn]")
     assert table.returncode == 0, table.stderr
     assert "missing" not in table.stdout
+    assert "±" in table.stdout
+    wrong = labelled.fails("evaluate", *arguments, "--protocol", "transfer", "--protocols", "[linear, finetunes]")
+    assert "unknown protocol 'finetunes'" in wrong
+    assert "seeds is 0" in labelled.fails("evaluate", *arguments[:-1], "0", "--protocol", "linear")
 
 
 def test_several_labels_are_learnt_by_protocols_that_train(labelled):

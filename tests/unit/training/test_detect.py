@@ -223,8 +223,10 @@ def test_precise_batch_norm_is_the_mean_over_batches():
 
 
 def test_every_seed_is_a_detector_of_its_own(tmp_path):
-    made = task(tmp_path, count=4)
+    said = []
+    made = dataclasses.replace(task(tmp_path, count=4), say=said.append)
     found = over_seeds(lambda seed: detect(made, steps=1, batch_size=2, masks=False, seed=seed, **FEW), 0, 2)
+    assert len(set(said)) == 2  # two losses
     assert set(found.details) == {"finetuned", "seed=0", "seed=1"}
     assert {"box_ap", "box_ap_std", "voc_ap50"} <= set(found.scores)
     assert found.details["finetuned"] == found.scores
