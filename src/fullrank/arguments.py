@@ -24,6 +24,7 @@ FIRST = {
     "export": "run",
     "diagnose": "path",
     "methods": "name",
+    "tables": "name",
 }
 
 
@@ -48,7 +49,7 @@ def parse(name: str, arguments: list[str], *, with_json: bool) -> dict[str, Any]
         known = options_of(function)
         own = {key: options.pop(key) for key in list(options) if key not in {*known, "json"}}
         options |= {key: value for key, value in own.items() if value is not None}
-    if options.get(FIRST[name], ...) is None and name != "methods":
+    if options.get(FIRST[name], ...) is None and name not in ("methods", "tables"):
         raise InputError(f"fullrank {name} needs {FIRST[name].upper()}: see `fullrank {name} --help`")
     return options
 

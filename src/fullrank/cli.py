@@ -17,8 +17,9 @@ SUMMARIES = {
     "export": "write a run's backbone in the form that another library opens",
     "diagnose": "say whether an embedding has collapsed, why, and what to do",
     "methods": "show the family tree of the methods, or all about one",
+    "tables": "show the tables and figures of the talk, or one with its published numbers",
 }
-JSON_COMMANDS = ("check", "evaluate", "diagnose", "methods")
+JSON_COMMANDS = ("check", "evaluate", "diagnose", "methods", "tables")
 # How often a thread without work looks for some before it sleeps. Sleeping at once (PASSIVE) costs a training step a
 # third of its speed on idle cores; looking on for long costs as much where other programs want the cores too.
 SPINS = "20000"

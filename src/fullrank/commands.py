@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from fullrank.data.source import Source
     from fullrank.runs.catalogue import FamilyTree, MethodPage
     from fullrank.runs.folder import Run
+    from fullrank.tables import Catalogue, Table
 
     Data: TypeAlias = str | Path | ndarray | Source
     Trained: TypeAlias = str | Path | Run
 else:  # what can stand on a command line
     Data = Trained = str
-    FamilyTree = MethodPage = Run = SourceCheck = Verdict = Any
+    Catalogue = FamilyTree = MethodPage = Run = SourceCheck = Table = Verdict = Any
 
 
 TRAINING_PROTOCOLS = ("detection", "finetune")  # those of `training.task`
@@ -312,6 +313,17 @@ def export(
     from fullrank.runs.folder import Run
 
     return export_run(run if isinstance(run, Run) else Run(run), to, Path(output) if output else None)
+
+
+def tables(name: str | None = None) -> Catalogue | Table:
+    """Show the tables and figures of the talk with their questions, or one with its published numbers.
+
+    Args:
+        name: a table or figure.
+    """
+    from fullrank.tables import describe_tables
+
+    return describe_tables(name)
 
 
 def methods(name: str | None = None) -> FamilyTree | MethodPage:

@@ -21,6 +21,7 @@ ALLOWED = {
     "report": FOUNDATION,
     "runs": FOUNDATION
     | {"collapse", "commands", "data", "evaluation", "methods", "networks", "report", "terminal", "views"},
+    "tables": FOUNDATION,
     "training": FOUNDATION
     | {"collapse", "commands", "data", "evaluation", "methods", "networks", "report", "runs", "terminal", "views"},
 }

@@ -1,0 +1,82 @@
+"""The talk's tables as data: complete, and every cell is a run that can be asked for."""
+
+import json
+
+import pytest
+
+from fullrank import methods
+from fullrank.cli import main
+from fullrank.errors import InputError
+from fullrank.runs.settings import resolve
+from fullrank.tables import names, open_table
+from fullrank.tables.talk import COLLAPSE, FOLDER, IMPOSSIBLE
+
+TABLES = [name for name in names() if not open_table(name).curves]
+# Rows, columns, published numbers, and their sum as the slides have it, marks left out.
+SLIDES = {
+    "imagenet": (15, 6, 48, 3481.5),
+    "downstream": (11, 6, 48, 2802.1),
+    "multimodal": (3, 6, 18, 1102.7),
+    "regularization": (8, 3, 19, 1204.3),
+    "weight-sharing": (4, 4, 13, 855.7),
+    "coefficients": (11, 1, 5, 330.7),
+    "normalization": (5, 1, 5, 336.7),
+    "expander": (7, 1, 7, 447.3),
+    "batch-size": (6, 1, 6, 408.1),
+    "cost": (5, 3, 15, 482.4),
+}
+
+
+def test_every_file_is_a_table():
+    assert sorted(f"{name}.yaml" for name in names()) == sorted(entry.name for entry in FOLDER.iterdir())
+    assert set(TABLES) == set(SLIDES)
+    with pytest.raises(InputError, match="unknown table 'expandr': did you mean 'expander'"):
+        open_table("expandr")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_published_numbers_are_those_of_the_slides(name):
+    table = open_table(name)
+    cells = list(table.cells())
+    values = [cell.value for cell in cells if cell.value is not None]
+    assert (len(table.rows), len(table.columns), len(values), round(sum(values), 1)) == SLIDES[name]
+    words = {cell.published for cell in cells if isinstance(cell.published, str) and cell.value is None}
+    assert words <= {COLLAPSE, IMPOSSIBLE}
+    assert all(len(row.published) == len(table.columns) for row in table.rows)
+    assert all(set(row.shown) <= set(table.shown) for row in table.rows)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_cell_is_a_run(name):
+    for cell in open_table(name).cells():
+        # What depends on the backbone and the width that are asked for is filled in when a table is reproduced.
+        settings = {key: value for key, value in cell.settings.items() if key not in ("backbone2", "predictor")}
+        assert resolve(settings | {"data": "shapes"}).method in methods.names()
+
+
+def test_what_a_method_has_of_its_own_takes_the_place_of_the_regulariser():
+    table = open_table("regularization")
+    cells = {(cell.row.name, str(cell.row.shown), cell.column.name): cell for cell in table.cells()}
+    plain = str({"BN": "✓"})
+    assert cells["VICReg", plain, "No Reg"].settings == {"method": "vicreg", "variance": 0.0, "covariance": 0.0}
+    assert cells["VICReg", plain, "Var/Cov Reg"].settings == {"method": "vicreg"}
+    simsiam = str({"SG": "✓", "PR": "✓", "BN": "✓"})
+    assert cells["SimSiam", simsiam, "No Reg"].settings == {"method": "simsiam"}
+    assert cells["SimSiam", simsiam, "Var Reg"].settings == {"method": "simsiam", "regularize": {"variance": 25.0}}
+    assert cells["SimSiam", simsiam, "No Reg"].published == "67.9 †"
+    assert cells["SimSiam", simsiam, "No Reg"].value == 67.9
+
+
+def test_tables_are_listed_and_shown(capsys):
+    assert main(["tables"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in names())
+    assert main(["tables", "regularization"]) == 0
+    shown = capsys.readouterr().out
+    assert "collapse   56.8      66.1" in shown
+    assert "SG: stop-gradient" in shown
+    assert main(["tables", "cost", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["columns"] == ["time / 100 epochs", "peak memory / GPU", "Top-1"]
+    assert found["rows"][-1] == {"name": "VICReg", "published": [11, 11.3, 73.2]}
+    assert main(["tables", "collapse-std"]) == 0
