@@ -223,11 +223,10 @@ def retrieval(options: argparse.Namespace) -> dict[str, Any]:
         "backbone2": "gru:width=512",
     }
     same |= {"batch_size": 128, "stem_stride": 4, "optimizer": "adamw", "learning_rate": 0.001, "weight_decay": 1e-4}
-    same |= {"steps": options.steps or 700}  # an epoch would be every caption of every picture
+    same |= {"steps": options.steps or 1500}  # an epoch would be every caption of every picture
     own: dict[str, dict[str, Any]] = {
         "vicreg": {"expander": "1024-1024-1024"},
-        # 0.0051 is published for 8192 dimensions; the sum over pairs grows with their square, that over one with d.
-        "barlowtwins": {"projector": "1024-1024-1024", "redundancy": 0.0051 * 8},
+        "barlowtwins": {"projector": "1024-1024-1024"},
         "vse": {"max_violation": False},
     }
     record: dict[str, Any] = {}
