@@ -98,6 +98,7 @@ def test_seeds_where_there_is_chance(labelled):
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert {"seed=0", "seed=1"} <= set(result["details"])
+    assert max(each.get("loss_std", 0) for each in result["details"].values()) > 0  # other first weights, another order
     assert "top1_std" in result["scores"]
     assert (result["settings"]["seed"], result["settings"]["seeds"]) == (0, 2)
     assert "±" in labelled("evaluate", *arguments, "--protocol", "linear").stdout
