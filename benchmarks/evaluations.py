@@ -188,7 +188,7 @@ def detection(options: argparse.Namespace) -> dict[str, Any]:
     """Average precision of a detector on VICReg's network, and on random weights, after the same steps."""
     settings = {"data": options.images, "method": "vicreg", "backbone": "test_resnet", "image_size": options.size}
     settings |= {"batch_size": 128, "expander": "512-512-512", "optimizer": "adamw", "learning_rate": 0.003}
-    settings |= {"weight_decay": 1e-4, "epochs": options.epochs or 20}
+    settings |= {"weight_decay": 1e-4, "epochs": options.epochs or 20, "stem_stride": 4}  # a detector's maps
     run = (
         Run(options.network)
         if options.network

@@ -46,7 +46,7 @@ class Training:
 
 # Published settings: facebookresearch/moco detection (C4 on VOC), InfoMin's FPN on COCO, and those of VICReg's paper.
 PUBLISHED: dict[str, Training] = {
-    "moco voc": Training(24_000, drops=(0.75, 11 / 12)),
+    "moco voc": Training(24_000),
     "barlowtwins voc": Training(24_000, learning_rate=0.1, warmup=1000, warmup_factor=0.333),
     "vicreg voc": Training(24_000, learning_rate=0.1, warmup=1000, warmup_factor=0.333, rpn_weight=0.2),
     "infomin coco": Training(90_000, warmup=1000, drops=(2 / 3, 8 / 9), sides=tuple(range(640, 801, 32))),

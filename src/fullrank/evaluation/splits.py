@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from fullrank.data import open_pictures
+from fullrank.data import FROM_STREAM, open_pictures, open_source
 from fullrank.data.files import ImageFiles
 from fullrank.data.source import Source
 from fullrank.errors import InputError
 
 HELD_OUT = 0.2  # share of the pictures that is judged on where the data has no part of its own for it
 TEST_NAMES = ("test", "val", "valid", "validation")
+PEEKED = 100  # samples of a stream that say whether it has labels
 
 
 @dataclass
@@ -115,11 +116,18 @@ def judged_on(source: Source, opened: Mapping[str, Any], test_split: str | None,
         return open_pictures(**{**opened, "split": test_split}, most=most)
     for name in TEST_NAMES:
         try:
-            if not is_labelled(open_pictures(**{**opened, "split": name}, most=1)):
-                continue
-            other = open_pictures(**{**opened, "split": name}, most=most)
+            other = _open_labelled({**opened, "split": name}, most)
         except InputError:
             continue
-        if is_labelled(other) and other.name != source.name:
+        if other is not None and other.name != source.name:
             return other
     return None
+
+
+def _open_labelled(opened: Mapping[str, Any], most: int) -> Source | None:
+    """A part of the data, or None where nothing is known of its pictures: a stream is not read whole to see that."""
+    found = open_source(**opened)
+    if not isinstance(found, Source):
+        peeked = found.first(PEEKED)
+        found = found.first(most, FROM_STREAM) if is_labelled(peeked) else peeked
+    return found if is_labelled(found) else None

@@ -45,16 +45,16 @@ def evaluate_transfer(given: Any, asked: Mapping[str, Any]) -> dict[str, Any]:
     sets = list(options["sets"]) or [settings.data]
     if sets == [None]:
         raise InputError("transfer needs data sets: --sets '[cifar10.tar.xz, caltech101.zip]'")
-    chance = {name: "seed" in own_options(list(functions_of(name).values())) for name in options["protocols"]}
-    if settings.seeds > 1 and not any(chance.values()):
-        raise InputError(f"{', '.join(chance)}: the same numbers for every seed: leave out --seeds")
+    seeded = {name: "seed" in own_options(list(functions_of(name).values())) for name in options["protocols"]}
+    if settings.seeds > 1 and not any(seeded.values()):
+        raise InputError(f"{', '.join(seeded)}: the same numbers for every seed: leave out --seeds")
     model = open_asked(given, settings)
     rows, missing, common = [], {}, {}
     for data in sets:
         row: dict[str, Any] = {"data": str(data)}
         for protocol in options["protocols"]:
             console.print(f"transfer: {data}, {protocol}", markup=False)
-            own = {} if chance[protocol] else {"seeds": 1}
+            own = {} if seeded[protocol] else {"seeds": 1}
             try:
                 result = evaluate_model(model, {**asked, **own, "data": data, "protocol": protocol, "options": {}})
             except InputError as error:

@@ -272,8 +272,7 @@ def mean_average_precision(kinds: tuple[str, ...], **options: Any) -> Any:
 def gather_states(metric: Any) -> None:
     """Give every process what all have seen, in the same order.
 
-    torchmetrics' own synchronisation needs as many pictures in every process, and takes masks in another order than
-    boxes.
+    torchmetrics' own synchronisation needs as many pictures in every process.
     """
     shares = distributed.gather_objects(metric.metric_state)
     for name in shares[0]:

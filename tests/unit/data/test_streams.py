@@ -18,7 +18,9 @@ from fullrank.data.arrays import Arrays
 from fullrank.data.check import check_source
 from fullrank.data.loading import DecodedStream, choose_placement
 from fullrank.data.statistics import measure_pixels
+from fullrank.data.streams import Encoded, Stream
 from fullrank.errors import InputError
+from fullrank.evaluation import splits
 from tests.unit.data.picture_files import encoded, noise, write_folder
 
 # Both libraries leave files for the garbage collector to close.
@@ -260,3 +262,26 @@ def test_missing_extras_say_what_to_install(monkeypatch, package, data):
     extra = {"datasets": "huggingface"}.get(package, package)
     with pytest.raises(InputError, match=rf"pip install 'fullrank\[{extra}\]'"):
         open_source(data)
+
+
+class Counted(Stream):
+    """A stream that counts what is read of it."""
+
+    def __init__(self, name, count, label):
+        super().__init__(name, ["a", "b"])
+        self.count, self.label, self.read = count, label, 0
+
+    def encoded(self):
+        for number in range(self.count):
+            self.read += 1
+            yield Encoded(f"{number}.png", numbered(number % 12), self.label)
+
+
+@pytest.mark.parametrize(("label", "found", "read"), [(None, None, 101), (1, 300, 101 + 301)])
+def test_a_part_without_labels_is_not_read_whole(label, found, read, monkeypatch):
+    part, train = Counted("set[test]", 1000, label), Arrays(np.zeros((2, 8, 8, 3), np.uint8), np.arange(2))
+    monkeypatch.setattr(splits, "TEST_NAMES", ("test",))
+    monkeypatch.setattr(splits, "open_source", lambda data, split: part)
+    other = splits.judged_on(train, {"data": "set"}, None, most=300)
+    assert (None if other is None else len(other)) == found
+    assert part.read == read  # one more, to know whether that was all
