@@ -107,7 +107,7 @@ def show_verdicts(verdicts: dict[str, Any]) -> None:
 
 def show_transfer(console: Console, result: dict[str, Any]) -> None:
     """One row a data set, one column a protocol; what is missing below."""
-    from fullrank.report.wording import score
+    from fullrank.report.wording import score, spread
 
     protocols = [name.removesuffix(" score") for row in result["rows"] for name in row if name.endswith(" score")]
     columns = list(dict.fromkeys(protocols))
@@ -116,13 +116,15 @@ def show_transfer(console: Console, result: dict[str, Any]) -> None:
         cells = [f"{score(row, name, 2)} {row[f'{name} score']}" if name in row else "-" for name in columns]
         table.add_row(row["data"], *cells, str(row.get("n_train", "-")), str(row.get("n_test", "-")))
     console.print(table)
+    for note in spread(result):
+        console.print(note, markup=False)
     for name, reason in result["missing"].items():
         console.print(f"missing: {name}: {reason}", markup=False)
 
 
 def show_evaluation(result: dict[str, Any]) -> None:
     """An evaluation: the scores that are quoted, then those of every setting."""
-    from fullrank.report.wording import SCORES, score
+    from fullrank.report.wording import SCORES, score, spread
 
     console = Console(highlight=False, soft_wrap=True)
     if "rows" in result:
@@ -138,5 +140,7 @@ def show_evaluation(result: dict[str, Any]) -> None:
     learnt = f"{result['n_train']} images of {result['data']} learnt from, " if result["n_train"] else ""
     classes = f", {result['classes']} classes" if result["classes"] else ""
     console.print(f"{learnt}{result['n_test']} of {result['test_data']} judged{classes}", markup=False)
+    for note in spread(result):
+        console.print(note, markup=False)
     for note in result.get("notes", []):
         console.print(f"note: {note}", markup=False)

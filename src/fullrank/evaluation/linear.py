@@ -80,7 +80,7 @@ def linear_probe(
         n_test=len(test),
         classes=samples.classes,
         settings={"learning_rate": best, **schedule, "standardise": standardise},
-        details={f"held out, learning_rate={each.pop('rate'):g}": each for each in validation},
+        details={f"learning_rate={each.pop('rate'):g}, held out": each for each in validation},
         by_class=by_class,
         notes=samples.notes,
     )

@@ -61,7 +61,7 @@ def multilabel_probe(
         losses = several_labels(logits, targets[judge])[0].tolist()
         best = rates[min(range(len(rates)), key=losses.__getitem__)]
         details = {
-            f"held out, learning_rate={rate:g}": {"loss": loss} for rate, loss in zip(rates, losses, strict=True)
+            f"learning_rate={rate:g}, held out": {"loss": loss} for rate, loss in zip(rates, losses, strict=True)
         }
     heads = fit_heads(train, targets, classes, [best], **schedule)
     decisions = test @ heads.weight[..., 0] + heads.bias[:, 0]

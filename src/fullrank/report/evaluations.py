@@ -22,12 +22,11 @@ def evaluations(data: ReportData) -> dict[str, Any] | None:
                 for key in one["scores"]
                 if key in wording.SCORES
             ],
-            "settings": _by_setting(one),
             "samples": f"{one['n_train']:,} learnt from, {one['n_test']:,} judged"
             if one["n_train"]
             else f"{one['n_test']:,} judged",
-            "classes": sorted(one.get("by_class", {}).items(), key=lambda each: -each[1]),
-            "notes": list(map(str, one.get("notes") or [])),
+            "parts": [(of, scores) for of, scores in _parts(one) if len(scores) > 1],
+            "notes": [*wording.spread(one), *map(str, one.get("notes") or [])],
         }
         for one in judged
     ]
@@ -35,11 +34,12 @@ def evaluations(data: ReportData) -> dict[str, Any] | None:
     return {"rows": rows, "tables": tables} if entries else None
 
 
-def _by_setting(one: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The first score of every setting, where there are several: numbers of neighbours, variants, seeds."""
+def _parts(one: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The first score of every setting - numbers of neighbours, variants, seeds - and of every class, best first."""
     first, details = next(iter(one["scores"]), ""), one.get("details") or {}
-    found = [(str(name), wording.score(scores, first)) for name, scores in details.items() if first in scores]
-    return found if len(found) > 1 else []
+    settings = [(str(name), wording.score(scores, first)) for name, scores in details.items() if first in scores]
+    classes = sorted((one.get("by_class") or {}).items(), key=lambda each: -each[1])
+    return [("settings", settings), ("classes", [(name, f"{score:.1f}") for name, score in classes])]
 
 
 def _transfer(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,5 +57,6 @@ def _transfer(one: Mapping[str, Any]) -> dict[str, Any]:
         + [cell(row.get("n_train")), cell(row.get("n_test"))]
         for row in one["rows"]
     ]
-    missing = [f"{name}: {reason}" for name, reason in one.get("missing", {}).items()]
-    return {"columns": ["data", *columns, "learnt from", "judged"], "rows": rows, "missing": missing}
+    missing = [f"missing: {name}: {reason}" for name, reason in one.get("missing", {}).items()]
+    notes = [*wording.spread(one), *missing]
+    return {"columns": ["data", *columns, "learnt from", "judged"], "rows": rows, "notes": notes}

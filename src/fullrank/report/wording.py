@@ -120,6 +120,12 @@ def score(scores: Mapping[str, float], name: str, digits: int = 1) -> str:
     return f"{scores[name]:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
 
 
+def spread(evaluation: Mapping[str, Any]) -> list[str]:
+    """What ± stands for in an evaluation of several seeds; nothing of one."""
+    seeds = evaluation.get("seeds") or (evaluation.get("settings") or {}).get("seeds", 1)
+    return [f"± is the standard deviation over {seeds} seeds"] if seeds > 1 else []
+
+
 def duration(seconds: float) -> str:
     """271 -> '4 min 31 s'; the two largest units."""
     whole = round(seconds)

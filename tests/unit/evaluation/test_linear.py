@@ -88,9 +88,9 @@ def test_test_samples_choose_nothing() -> None:
 def test_best_rate_on_held_out_samples_is_taken() -> None:
     result = linear_probe(*relu_features(n=300, m=200), epochs=10, learning_rates=(1e30, 0.1, 1e-7))
     losses = {name: each["loss"] for name, each in result.details.items()}
-    assert losses.keys() == {f"held out, learning_rate={rate}" for rate in ("1e-07", "0.1", "1e+30")}
+    assert losses.keys() == {f"learning_rate={rate}, held out" for rate in ("1e-07", "0.1", "1e+30")}
     assert all(map(math.isfinite, losses.values()))
-    assert min(losses, key=lambda name: losses[name]) == "held out, learning_rate=0.1"
+    assert min(losses, key=lambda name: losses[name]) == "learning_rate=0.1, held out"
     assert result.settings["learning_rate"] == 0.1
 
 

@@ -172,7 +172,9 @@ def test_numbers_reach_the_page(pages):
         assert words in text, words
     for words in ("shape accuracy 91.0%", "untrained 48.0%", "hue R² 0.35", "untrained 0.77", "rotation R² -0.03"):
         assert words in text, words
-    assert "knn, shapes[test] top-1 top-5 72.7 97.0 5,000 learnt from, 2,000 judged; k=10: 72.7, k=20: 71.7" in text
+    assert (
+        "knn, shapes[test] top-1 top-5 72.7 97.0 5,000 learnt from, 2,000 judged 2 settings k=10 72.7 k=20 71.7" in text
+    )
     assert "2 classes disk 91.5 ring 12.2" in text
     assert "The test samples come from the training set." in text
     assert "neighbours here carry the label of their query" in text

@@ -101,12 +101,13 @@ def test_seeds_where_there_is_chance(labelled):
     assert max(each.get("loss_std", 0) for each in result["details"].values()) > 0  # other first weights, another order
     assert "top1_std" in result["scores"]
     assert (result["settings"]["seed"], result["settings"]["seeds"]) == (0, 2)
-    assert "±" in labelled("evaluate", *arguments, "--protocol", "linear").stdout
+    shown = labelled("evaluate", *arguments, "--protocol", "linear").stdout
+    assert "± is the standard deviation over 2 seeds" in shown
     assert "knn gives the same numbers for every seed" in labelled.fails("evaluate", *arguments)
     table = labelled("evaluate", *arguments, "--protocol", "transfer", "--protocols", "[linear, knn]")
     assert table.returncode == 0, table.stderr
     assert "missing" not in table.stdout
-    assert "±" in table.stdout
+    assert "± is the standard deviation over 2 seeds" in table.stdout
     wrong = labelled.fails("evaluate", *arguments, "--protocol", "transfer", "--protocols", "[linear, finetunes]")
     assert "unknown protocol 'finetunes'" in wrong
     assert "seeds is 0" in labelled.fails("evaluate", *arguments[:-1], "0", "--protocol", "linear")
