@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from fullrank.files import plain, write_text
@@ -62,11 +62,10 @@ def build_diagnosis_page(result: Mapping[str, Any], arrays: Mapping[str, np.ndar
 
 def render(data: ReportData) -> str:
     """The whole page as text."""
-    style, script = resource("style.css"), resource("script.js")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(resource("page.html"))
     parts = {key: build(data) for key, _, build in CONTENTS}
-    return template.render(
+    return fill(
+        resource("page.html"),
+        hover_data(parts),
         **parts,
         data=data,
         summary=data.summary,
@@ -77,10 +76,28 @@ def render(data: ReportData) -> str:
         glyph_dots=figures.glyph,
         sections=sections,
         wording=wording,
+    )
+
+
+def fill(template: str, hover: Mapping[str, Any], **content: Any) -> str:
+    """A page of the library's style: `template` filled, with style and script inside and what its figures read out.
+
+    The template may take `chart` and `bars` from macros.html, and has to place `style`, `script` and `figures_json`.
+    """
+    style, script = resource("style.css"), resource("script.js")
+    environment = Environment(
+        loader=FunctionLoader(resource),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.from_string(template).render(
+        **content,
         style=Markup(style),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        figures_json=Markup(safe_json(hover_data(parts))),
+        figures_json=Markup(safe_json(hover)),
     )
 
 
