@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from argparse import ArgumentError
 from collections.abc import Callable
@@ -23,6 +24,8 @@ FIRST = {
     "embed": "run",
     "export": "run",
     "diagnose": "path",
+    "reproduce": "name",
+    "compare": "runs",
     "methods": "name",
     "tables": "name",
 }
@@ -31,6 +34,8 @@ FIRST = {
 def parse(name: str, arguments: list[str], *, with_json: bool) -> dict[str, Any]:
     """The keyword arguments of command `name`. Raises `InputError` for anything that is not one of them."""
     function = getattr(commands, name)
+    if name == "compare":
+        arguments = gathered(arguments)
     arguments = normalise(arguments, FIRST[name], flags(function) | {"json"})
     config = read_config(arguments) if name == "train" else {}
     parser = build_parser(name, function, with_json=with_json)
@@ -81,6 +86,12 @@ def normalise(arguments: list[str], first: str, flags: set[str]) -> list[str]:
             argument = f"--{option}{equals}{value}"
         normal.append(argument)
     return normal
+
+
+def gathered(arguments: list[str]) -> list[str]:
+    """RUN RUN RUN --options as one list of runs in front of the options."""
+    first = next((place for place, each in enumerate(arguments) if each.startswith("-")), len(arguments))
+    return [json.dumps(arguments[:first]), *arguments[first:]] if first else arguments
 
 
 def build_parser(name: str, function: Callable, *, with_json: bool) -> jsonargparse.ArgumentParser:

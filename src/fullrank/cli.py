@@ -16,17 +16,22 @@ SUMMARIES = {
     "embed": "write the representation of every image to a file",
     "export": "write a run's backbone in the form that another library opens",
     "diagnose": "say whether an embedding has collapsed, why, and what to do",
+    "reproduce": "run a table or figure of the talk on your data, beside the published numbers",
+    "compare": "show runs side by side: what they gave, and in what their settings differ",
     "methods": "show the family tree of the methods, or all about one",
     "tables": "show the tables and figures of the talk, or one with its published numbers",
 }
-JSON_COMMANDS = ("check", "evaluate", "diagnose", "methods", "tables")
-# How often a thread without work looks for some before it sleeps. Sleeping at once (PASSIVE) costs a training step a
-# third of its speed on idle cores; looking on for long costs as much where other programs want the cores too.
-SPINS = "20000"
+JSON_COMMANDS = ("check", "evaluate", "diagnose", "methods", "tables", "reproduce", "compare")
+# How often a thread without work looks for some before it sleeps. Looking on for longer makes a step a tenth faster on
+# idle cores, and ten times slower where another run wants them too (docs/training.md).
+SPINS = "1000"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; returns its exit code: 0 done, 2 input that cannot be used, 128 + n stopped by signal n."""
+    """Run a command; returns its exit code.
+
+    0 done, 1 done but for runs of a table that failed, 2 input that cannot be used, 128 + n stopped by signal n.
+    """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read when torch is imported
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -36,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments[0] in ("-V", "--version"):
         print(f"fullrank {__version__}")
         return 0
-    from fullrank.errors import InputError
+    from fullrank.errors import InputError, one_line
 
     try:
         return run(arguments[0], arguments[1:])
@@ -46,13 +51,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         print(f"fullrank: {stop or 'stopped; nothing was saved'}", file=sys.stderr)
         return 128 + getattr(stop, "signal", signal.SIGINT)
-
-
-def one_line(message: str) -> str:
-    """A message without line breaks; of one that a worker process sent, what it says after its traceback."""
-    if message.startswith("Caught "):
-        message = message.strip().splitlines()[-1].partition(": ")[2]
-    return " ".join(message.split())
 
 
 def overview() -> str:

@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from fullrank.runs.catalogue import FamilyTree, MethodPage
     from fullrank.runs.folder import Run
     from fullrank.tables import Catalogue, Table
+    from fullrank.tables.compare import Compared
+    from fullrank.tables.filled import Filled
+    from fullrank.tables.plan import Plan
+    from fullrank.training.estimate import RunPlan
 
     Data: TypeAlias = str | Path | ndarray | Source
     Trained: TypeAlias = str | Path | Run
 else:  # what can stand on a command line
     Data = Trained = str
-    Catalogue = FamilyTree = MethodPage = Run = SourceCheck = Table = Verdict = Any
+    Catalogue = Compared = FamilyTree = Filled = MethodPage = Plan = Run = RunPlan = SourceCheck = Table = Verdict = Any
 
 
 TRAINING_PROTOCOLS = ("detection", "finetune")  # those of `training.task`
@@ -36,6 +40,7 @@ def train(
     split: str | None = None,
     include: str | None = None,
     captions: str | None = None,
+    samples: int | None = None,
     output: str | None = None,
     recipe: str | None = None,
     method: str | None = None,
@@ -74,8 +79,9 @@ def train(
     logger: Literal["tensorboard", "wandb", "none"] = "tensorboard",
     save_minutes: float = 5.0,
     report: bool = True,
+    plan: bool = False,
     **method_options: Any,
-) -> Run:
+) -> Run | RunPlan:
     """Pre-train a backbone on unlabelled images and say whether its embedding collapsed.
 
     Options that are not given come from the recipe, else from what the method publishes; options of the method itself
@@ -86,6 +92,7 @@ def train(
         split: first-level folder or named part of the data, such as train.
         include: pattern that the paths of pictures must match, such as '*.tif'.
         captions: file of captions (JSON lines, CSV, COCO's JSON, Flickr's tokens); found by itself among the data.
+        samples: so many of the pictures, always the same, in place of all.
         output: folder of the run; runs/<data>-<method> when left out.
         recipe: settings by name (see fullrank/recipes) or a YAML file.
         method: which method to train (see `fullrank methods`).
@@ -124,14 +131,19 @@ def train(
         logger: where metrics go besides metrics.csv.
         save_minutes: minutes between two checkpoints.
         report: write report.html at the end.
+        plan: show what would be trained and how long it would take here, and stop there.
 
     Returns:
-        The run: `run.folder`, `run.backbone`, `run.summary`, `run.evaluate(...)`, `run.diagnose()`.
+        The run: `run.folder`, `run.backbone`, `run.summary`, `run.evaluate(...)`, `run.diagnose()`; or the plan.
 
     Raises:
         InputError: data, settings or folder cannot be used; nothing was written.
     """
     given = {name: value for name, value in locals().items() if name != "method_options"} | method_options
+    if plan:
+        from fullrank.training.estimate import plan_run
+
+        return plan_run(given)
     from fullrank.training.fit import train_run
 
     return train_run(given)
@@ -324,6 +336,90 @@ def tables(name: str | None = None) -> Catalogue | Table:
     from fullrank.tables import describe_tables
 
     return describe_tables(name)
+
+
+def reproduce(
+    name: str,
+    *,
+    data: Data = "shapes",
+    split: str | None = None,
+    include: str | None = None,
+    captions: str | None = None,
+    samples: int | None = None,
+    recipe: str | None = None,
+    backbone: str | None = None,
+    stem_stride: int | None = None,
+    image_size: int | None = None,
+    batch_size: int | None = None,
+    epochs: float | None = None,
+    budget: str | None = None,
+    seed: int = 0,
+    seeds: int = 1,
+    downstream: dict[str, str] | None = None,
+    accelerator: str = "auto",
+    precision: str = "auto",
+    workers: int | None = None,
+    output: str | None = None,
+    plan: bool = False,
+    overwrite: bool = False,
+) -> Plan | Filled:
+    """Run a table or figure of the talk on your data, and show it beside the published numbers.
+
+    Every cell is an ordinary run in the folder of the table. What is done already is not done again: stopped in any
+    way, the same command goes on. A run that fails leaves the others as they are. On several GPUs runs go on side by
+    side, one each.
+
+    Args:
+        name: a table or figure (see `fullrank tables`).
+        data: what `train` takes; with labels, or the cells have no accuracy.
+        split: first-level folder or named part of the data, such as train.
+        include: pattern that the paths of pictures must match.
+        captions: file of captions, for the table of images and text.
+        samples: so many of the pictures, always the same, in place of all.
+        recipe: settings by name or a YAML file; widths and batches of a table are in proportion to its own.
+        backbone: any timm model.
+        stem_stride: pixels that the network's stem moves by.
+        image_size: pixels a side that the network sees.
+        batch_size: images in a step, where the table itself says nothing of it.
+        epochs: passes over the data of every run; as in the recipe when left out.
+        budget: time for the whole table, such as 30m or 2h: epochs, and where need be a subset, are chosen to fit.
+        seed: of the first run of every cell.
+        seeds: runs of every cell.
+        downstream: data sets for the columns of the table of the same name, --downstream.VOC07 DATA and so on.
+        accelerator: cpu, gpu or auto.
+        precision: Lightning's precision, such as 32-true.
+        workers: number of decoding processes.
+        output: folder of the table; reproductions/<table>-<data> when left out.
+        plan: show the runs and what they would take, and stop there.
+        overwrite: delete the table in the output folder first.
+
+    Returns:
+        The table with its own numbers, or the plan.
+
+    Raises:
+        InputError: table, data or settings cannot be used; a budget that is too short.
+    """
+    asked = dict(locals())
+    from fullrank.tables.reproduce import reproduce_table
+
+    return reproduce_table(asked)
+
+
+def compare(runs: list[str], *, output: str | None = None) -> Compared:
+    """Show runs side by side: what they gave, their verdicts, time and memory, and in what their settings differ.
+
+    Runs that differ by their seed alone are one line, with means and standard deviations.
+
+    Args:
+        runs: folders of finished runs.
+        output: folder for the same as Markdown, CSV and a page; none is written when left out.
+
+    Raises:
+        InputError: a folder that is no finished run.
+    """
+    from fullrank.tables.compare import compare_runs
+
+    return compare_runs(runs, output)
 
 
 def methods(name: str | None = None) -> FamilyTree | MethodPage:

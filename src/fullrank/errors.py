@@ -18,6 +18,13 @@ class NotFinite(InputError):
     """A loss that is NaN or infinite: in training not what was given is at fault, but how the run went."""
 
 
+def one_line(message: str) -> str:
+    """A message without line breaks; of one that a worker process sent, what it says after its traceback."""
+    if message.startswith("Caught "):
+        message = message.strip().splitlines()[-1].partition(": ")[2]
+    return " ".join(message.split())
+
+
 def unknown(kind: str, name: str, known: Iterable[str], *, listed: bool = False) -> InputError:
     """The error for a name that does not exist, naming the nearest ones that do.
 

@@ -29,6 +29,8 @@ def show(name: str, result: Any, *, as_json: bool) -> int:
         print(json.dumps(as_object(name, result)))
     else:
         {"train": show_run, "diagnose": show_verdicts, "evaluate": show_evaluation}.get(name, show_plain)(result)
+    if name == "reproduce" and getattr(result, "failed", None):
+        return 1
     return 2 if name == "check" and result.problems else 0
 
 
@@ -59,7 +61,10 @@ def show_plain(result: Any) -> None:
 
 
 def show_run(run: Any) -> None:
-    """What training bought, the verdict, and where things are."""
+    """What training bought, the verdict, and where things are; or the plan of a run."""
+    if hasattr(run, "render"):
+        show_plain(run)
+        return
     from fullrank.runs.folder import BACKBONE, REPORT
 
     summary, console = run.summary, Console(highlight=False, soft_wrap=True)

@@ -21,7 +21,7 @@ ALLOWED = {
     "report": FOUNDATION,
     "runs": FOUNDATION
     | {"collapse", "commands", "data", "evaluation", "methods", "networks", "report", "terminal", "views"},
-    "tables": FOUNDATION,
+    "tables": FOUNDATION | {"commands", "data", "evaluation", "report", "runs", "terminal", "training", "views"},
     "training": FOUNDATION
     | {"collapse", "commands", "data", "evaluation", "methods", "networks", "report", "runs", "terminal", "views"},
 }

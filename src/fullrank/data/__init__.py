@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fullrank.data.source import Source, UnreadableImage
+from fullrank.data.source import Chosen, Source, UnreadableImage
 from fullrank.errors import InputError, unknown
 
 if TYPE_CHECKING:
     from fullrank.data.streams import Stream
 
-__all__ = ["Source", "UnreadableImage", "open_pictures", "open_source"]
+__all__ = ["Source", "UnreadableImage", "drawn", "open_pictures", "open_source"]
 
 NAMES = ("shapes", "digits")
 FROM_STREAM = 2 << 30
@@ -31,6 +31,7 @@ def open_source(
     captions: str | None = None,
     annotations: str | None = None,
     label_column: str | None = None,
+    samples: int | None = None,
 ) -> Source | Stream:
     """The pictures behind `data`, opened and listed but not read.
 
@@ -47,10 +48,32 @@ def open_source(
         annotations: a file of labels, boxes or masks, on the disk or inside the folder or archive; `auto` looks for
             them there. Without it the folders are the labels.
         label_column: of a table of labels.
+        samples: so many of the pictures, always the same; more hold those that fewer do. Of a stream, the first.
 
     Raises:
         InputError: the data is missing, empty, damaged or of an unknown kind; one line says what to do.
     """
+    opened = _open_whole(data, split, include, captions, annotations, label_column)
+    if samples is None:
+        return opened
+    if not isinstance(opened, Source):
+        return opened.first(samples, FROM_STREAM)
+    return opened if samples >= len(opened) else Chosen(opened, drawn(len(opened), samples))
+
+
+def drawn(count: int, samples: int) -> np.ndarray:
+    """Positions of `samples` out of `count` pictures, in order, drawn once for all."""
+    return np.sort(np.random.default_rng(0).permutation(count)[:samples])
+
+
+def _open_whole(
+    data: str | Path | np.ndarray | torch.Tensor | Source | Stream,
+    split: str | None,
+    include: str | None,
+    captions: str | None,
+    annotations: str | None,
+    label_column: str | None,
+) -> Source | Stream:
     if isinstance(data, (np.ndarray, torch.Tensor)):
         from fullrank.data.arrays import Arrays
 
@@ -72,7 +95,7 @@ def open_source(
 
 
 def open_pictures(
-    data: Any, split: str | None = None, include: str | None = None, *, most: int | None = None, **said: str | None
+    data: Any, split: str | None = None, include: str | None = None, *, most: int | None = None, **said: Any
 ) -> Source:
     """As `open_source`, for those who read at random: of a stream `most` pictures, or what `FROM_STREAM` holds."""
     opened = open_source(data, split, include, **said)

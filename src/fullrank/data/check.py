@@ -110,7 +110,7 @@ def check_source(
     """
     pictures = source.first(min(sample, STREAM_SAMPLE)) if isinstance(source, Stream) else source
     check = SourceCheck(source.name, None if isinstance(source, Stream) else len(source))
-    check.ignored = dict(getattr(source, "ignored", {}))
+    check.ignored = dict(getattr(getattr(source, "origin", source), "ignored", {}))
     _look(check, pictures, sample, seconds)
     if pictures.labels is not None and check.count is not None:
         counts = np.bincount(pictures.labels[pictures.labels >= 0], minlength=len(pictures.classes))

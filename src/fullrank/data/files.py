@@ -147,7 +147,8 @@ class ImageFiles(Source):
 
 def annotation_files(source: Source) -> list[str]:
     """The files beside the pictures that are called like labels or boxes."""
-    return list(filter(looks_like_annotations, source.beside)) if isinstance(source, ImageFiles) else []
+    files = source.origin
+    return list(filter(looks_like_annotations, files.beside)) if isinstance(files, ImageFiles) else []
 
 
 def _annotations(holder: Files, given: str | None, column: str | None) -> Annotations | None:

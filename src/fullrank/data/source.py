@@ -70,6 +70,11 @@ class Source(ABC):
         return len(self.names)
 
     @property
+    def origin(self) -> Source:
+        """The source itself, or the one that its pictures were chosen from."""
+        return self
+
+    @property
     def known(self) -> np.ndarray | None:
         """Targets (N, classes) where a picture may have several labels, else labels (N,), or None."""
         return self.labels if self.targets is None else self.targets
@@ -122,6 +127,11 @@ class Chosen(Source):
             self.targets = source.targets[positions]
         if source.objects is not None:
             self.objects = Looked([partial(source.objects.__getitem__, int(position)) for position in positions])
+
+    @property
+    def origin(self) -> Source:
+        """The source that was chosen from."""
+        return self._source.origin
 
     def digest(self, index: int) -> bytes:
         """As the source's own."""

@@ -96,7 +96,7 @@ def is_labelled(source: Source) -> bool:
 
 def apart_from(source: Source, positions: np.ndarray, other: Source) -> np.ndarray:
     """The positions whose pictures are not also in another part of the same files."""
-    if not isinstance(source, ImageFiles):
+    if not isinstance(source.origin, ImageFiles):
         return positions
     judged = set(other.names)
     return np.array([place for place in positions if source.names[place] not in judged], dtype=np.int64)

@@ -163,7 +163,7 @@ def chosen_data(settings: SimpleNamespace, data: Any, split: str | None, include
     if settings.data.startswith("<"):
         raise InputError("the run was trained on an array given from Python: add --data to name the pictures")
     own = {"split": split or settings.split, "include": include or settings.include}
-    return {"data": settings.data, **own, "captions": settings.captions}
+    return {"data": settings.data, **own, "captions": settings.captions, "samples": settings.samples}
 
 
 def features_of(model: Model, parts: Sequence[Part], settings: SimpleNamespace) -> list[tuple[Tensor, np.ndarray]]:

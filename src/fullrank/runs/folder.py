@@ -23,7 +23,7 @@ from fullrank.files import plain, unwritable, write_atomically, write_text
 from fullrank.methods import Method
 from fullrank.networks.backbone import creation_arguments, has_published_stem, load_timm_state, timm_state
 from fullrank.runs.build import backbone_options, build_method, facts_of
-from fullrank.runs.settings import method_options
+from fullrank.runs.settings import method_options, train_options
 
 if TYPE_CHECKING:
     from fullrank.collapse import Verdict
@@ -196,6 +196,7 @@ def restore(path: Path) -> tuple[Method, SimpleNamespace, dict[str, Any]]:
 
 
 def rebuild_settings(config: dict[str, Any]) -> SimpleNamespace:
-    """Settings from a stored mapping."""
+    """Settings from a stored mapping; an option that is younger than the run stands at its default."""
+    config = train_options() | config
     own = method_options(config["method"])
     return SimpleNamespace(**config, method_options={key: config[key] for key in own})

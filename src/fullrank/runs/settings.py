@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -20,7 +22,7 @@ from fullrank.networks import Switches
 # Options that say where and how a run is carried out: they may change when it is resumed.
 FREE = {
     "output", "resume", "overwrite", "placement", "workers", "accelerator", "devices", "num_nodes", "strategy",
-    "logger", "save_minutes", "report", "compile", "channels_last",
+    "logger", "save_minutes", "report", "plan", "compile", "channels_last",
 }  # fmt: skip
 EMBEDDED = ("shapes", "digits")
 # What a recipe says of the backbone that it names: another one that the user names goes without.
@@ -46,6 +48,12 @@ def load_recipe(name: str) -> dict[str, Any]:
         return parse_yaml(path.read_text(encoding="utf-8"), name)
     if name not in recipe_names():
         raise unknown("recipe", name, recipe_names())
+    return copy.deepcopy(_packaged(name))
+
+
+@functools.cache
+def _packaged(name: str) -> dict[str, Any]:
+    """A packaged recipe; tables resolve the settings of many runs, and PyYAML takes a tenth of a second for one."""
     return parse_yaml((RECIPES / f"{name}.yaml").read_text(encoding="utf-8"), name)
 
 
@@ -181,7 +189,7 @@ def fill_published(settings: dict[str, Any], published: Optimization) -> None:
 LIMITS: dict[str, tuple[Callable[[float], bool], str]] = {
     "a number above 0": (
         lambda value: value > 0,
-        "batch_size accumulate steps epochs image_size num_nodes temperature teacher_temperature "
+        "batch_size accumulate samples steps epochs image_size num_nodes temperature teacher_temperature "
         "warmup_teacher_temperature sharpening final_sharpening epsilon",
     ),
     "0 or more": (
@@ -218,7 +226,11 @@ def check_ranges(settings: Mapping[str, Any]) -> None:
 
 def stored(settings: SimpleNamespace) -> dict[str, Any]:
     """Settings as they stand in config.yaml: everything that is needed to run again."""
-    kept = {key: value for key, value in vars(settings).items() if key not in ("method_options", "resume", "overwrite")}
+    kept = {
+        key: value
+        for key, value in vars(settings).items()
+        if key not in ("method_options", "resume", "overwrite", "plan")
+    }
     if not isinstance(kept["data"], str):
         kept["data"] = str(kept["data"]) if isinstance(kept["data"], Path) else "<given from Python>"
     return kept

@@ -3,9 +3,9 @@
 The files are in `recipes/talk`. A cell's settings are those of its row and of its column together; a column may say
 others for a method (`methods`), as recipes do: what every method is given by `regularize`, VICReg has of its own.
 
-Three values stand for what depends on the backbone and the width at hand: `predictor: simsiam`, a predictor in the
-proportions of SimSiam's, and `backbone2: larger` and `backbone2: vit`, a deeper network of the same kind and a
-transformer.
+Some values stand for what depends on the data, the backbone and the width at hand (`expand.py`): `predictor: simsiam`,
+a predictor in the proportions of SimSiam's; `backbone2: larger` and `backbone2: vit`, a deeper network of the same kind
+and a transformer; `views: large` and `views: multicrop`, the views without and with small ones.
 """
 
 from __future__ import annotations

@@ -1,24 +1,155 @@
-"""How long a run would take here: a few steps, timed."""
+"""How long a run would take here: a few of its steps, timed."""
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import math
+import statistics
+import tempfile
 import time
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
 
+import lightning
 import torch
+from lightning.pytorch.callbacks import Callback
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
-from fullrank.data import open_source
+from fullrank.data import drawn, open_source
 from fullrank.data.check import SourceCheck, check_source
-from fullrank.methods import Batch, DataFacts
+from fullrank.data.loading import choose_placement
+from fullrank.data.source import Chosen, Source
+from fullrank.data.streams import Stream
+from fullrank.errors import InputError
+from fullrank.evaluation.features import choose_device
+from fullrank.machine import hardware
+from fullrank.report.wording import duration
 from fullrank.runs.build import build_method
-from fullrank.runs.settings import resolve
+from fullrank.runs.settings import resolve, stored
 from fullrank.terminal import log_console
-from fullrank.training.prepare import default_image_size
+from fullrank.training.fit import build_adapter, lightning_trainer, make_plan, quiet
+from fullrank.training.prepare import prepare
 from fullrank.training.speed import choose_speed, keep_freed_memory
 
-TIMED_STEPS = 3
-TIMED_BATCH = 32  # images; a step of the real size may not be needed to know the speed
+TIMED_STEPS, WARM_UP = 3, 1
+FEW = 32  # pictures of a batch that is timed first
+LONG = 1.5  # seconds: a step that would take longer is timed with a batch of `FEW` alone
+LOOKED = 512  # pictures that are opened for it
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A set of pictures that was opened to see what a run on it takes.
+
+    Attributes:
+        count: of its pictures; None for a stream.
+        image_size: pixels a side that a network would see.
+        placement: where the pictures are kept.
+        pictures: a few of them.
+    """
+
+    count: int | None
+    image_size: int
+    placement: Literal["memory", "workers"]
+    pictures: Source
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """What would be trained, and how long it would take.
+
+    Attributes:
+        settings: of the run.
+        pictures: samples of an epoch; None for a stream.
+        parameters: of the method's network, projector and all.
+        views: pixels a side and number of each kind of view.
+        steps: of the optimiser.
+        devices: over all machines.
+        step: seconds of one step, measured on one device with its share of the batch; what devices say to each other
+            is not in it.
+    """
+
+    settings: Mapping[str, Any]
+    pictures: int | None
+    parameters: int
+    views: tuple[tuple[int, int], ...]
+    steps: int
+    devices: int
+    step: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run."""
+        return self.steps * self.step
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return dataclasses.asdict(self) | {"seconds": self.seconds}
+
+    def render(self) -> Any:
+        """The plan on a terminal."""
+        said, table = self.settings, Table(box=None, show_header=False, pad_edge=False)
+        pictures = "a stream" if self.pictures is None else f"{self.pictures:,} samples"
+        share = f", {said['batch_size'] // self.devices} on each of {self.devices} devices" if self.devices > 1 else ""
+        epochs = "" if self.pictures is None else f", {self.steps * said['batch_size'] / self.pictures:.3g} epochs"
+        views = " and ".join(f"{count} of {size} px" for size, count in self.views)
+        apart = " apart from what devices say to each other" if self.devices > 1 else ""
+        rows = {
+            "data": f"{said['data']}, {pictures}",
+            "network": f"{said['method']} on {said['backbone']}, {self.parameters / 1e6:,.1f} M parameters",
+            "views": views,
+            "run": f"{self.steps:,} steps of {said['batch_size']:,}{share}{epochs}",
+            "optimizer": f"{said['optimizer']}, learning rate {said['learning_rate']:g} per 256 images, "
+            f"weight decay {said['weight_decay']:g}",
+            "a step": f"{self.step:.3g} s on {hardware(choose_device('auto'))['device']}, measured{apart}",
+            "the run": f"about {duration(self.seconds)}, and what is measured at its end",
+        }
+        for name, words in rows.items():
+            table.add_row(name, escape(words))
+        return table
+
+
+def plan_run(given: Mapping[str, Any]) -> RunPlan:
+    """What `fullrank.train` does when asked for the plan. Nothing is written."""
+    settings = resolve(given)
+    log_console().print("timing a few steps ...", markup=False)
+    opened = open_few(settings)
+    if opened.count is None and settings.steps is None:
+        raise InputError(f"{settings.data} is a stream of unknown length: give --steps in place of epochs")
+    prepared = prepare(_with_pictures(settings, opened.pictures, few=2), Console(quiet=True))
+    method, _ = build_method(settings, prepared.facts)
+    per_picture = prepared.items / prepared.usable  # captions
+    items = None if opened.count is None else round(opened.count * per_picture)
+    steps = settings.steps or make_plan(settings, items or 0).batches // settings.accumulate
+    sizes: dict[int, int] = {}
+    for view in prepared.recipe:
+        sizes[view.size] = sizes.get(view.size, 0) + view.count
+    devices = devices_of(settings)
+    share = copy.copy(settings)
+    share.batch_size = max(2 * settings.accumulate, settings.batch_size // devices)
+    return RunPlan(
+        stored(settings),
+        items,
+        sum(parameter.numel() for parameter in method.parameters()),
+        tuple(sizes.items()),
+        steps,
+        devices,
+        seconds_of_step(share, opened),
+    )
+
+
+def devices_of(settings: SimpleNamespace) -> int:
+    """How many devices a run would use, over all machines."""
+    on_gpu = torch.cuda.is_available() and settings.accelerator != "cpu"
+    usual = torch.cuda.device_count() if on_gpu else 1
+    asked = usual if settings.devices in ("auto", -1, "-1") else int(settings.devices)
+    return max(1, asked) * settings.num_nodes
 
 
 def check_with_estimate(
@@ -31,29 +162,88 @@ def check_with_estimate(
     backbone: str | None,
 ) -> SourceCheck:
     """What `fullrank.check` does."""
-    settings = resolve({"data": str(data), "batch_size": batch_size, "epochs": epochs, "backbone": backbone})
+    settings = resolve(
+        {"data": data, "split": split, "include": include}
+        | {"batch_size": batch_size, "epochs": epochs, "backbone": backbone}
+    )
     check = check_source(open_source(data, split, include), batch_size=settings.batch_size)
     if check.problems or check.pixels is None or check.count is None:
         return check
     log_console().print("timing a few steps ...", markup=False)
-    speed = images_per_second(settings, DataFacts(check.count, 0, default_image_size(check), check.pixels.channels))
-    steps = int(settings.epochs * (check.count // settings.batch_size))
-    return dataclasses.replace(check, steps=steps, seconds=steps * settings.batch_size / speed)
+    opened = open_few(settings)
+    steps = make_plan(settings, check.count).batches
+    return dataclasses.replace(check, steps=steps, seconds=steps * seconds_of_step(settings, opened))
 
 
-def images_per_second(settings: Any, facts: DataFacts) -> float:
-    """Images a second of forward and backward passes at the chosen settings, views and loading apart."""
+def open_few(settings: SimpleNamespace) -> Opened:
+    """A few of the pictures that a run would open. Raises `InputError` for unusable data."""
+    whole = open_source(settings.data, settings.split, settings.include, settings.captions, samples=settings.samples)
+    if not isinstance(whole, Stream) and settings.batch_size > len(whole):
+        raise InputError(f"batch_size {settings.batch_size} is larger than the set of {len(whole)} images: lower it")
+    count = LOOKED if isinstance(whole, Stream) else min(LOOKED, len(whole))
+    few = whole.first(count) if isinstance(whole, Stream) else Chosen(whole, drawn(len(whole), count))
+    prepared = prepare(_with_pictures(settings, few, few=2), Console(quiet=True))
+    forced = None if settings.placement == "auto" else settings.placement
+    placement, _ = choose_placement(whole, prepared.pixels, prepared.image_size, forced)
+    return Opened(None if isinstance(whole, Stream) else len(whole), prepared.image_size, placement, few)
+
+
+def seconds_of_step(settings: SimpleNamespace, opened: Opened) -> float:
+    """Of an optimiser step of these settings on one device, its views included: the median of a few.
+
+    Raises `InputError` for settings that a run would refuse.
+    """
+    settings = copy.copy(settings)
+    settings.compile, settings.devices, settings.strategy, settings.num_nodes = False, 1, "auto", 1
+    settings.placement = opened.placement
     keep_freed_memory()
     choose_speed(settings)
-    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    method, _ = build_method(settings, facts)
-    method.to(memory_format=layout)  # type: ignore[call-overload]
-    batch = min(TIMED_BATCH, settings.batch_size)
-    size = (batch, facts.channels, facts.image_size, facts.image_size)
-    views = [torch.randn(size).contiguous(memory_format=layout) for _ in range(2)]
-    started = 0.0
-    for step in range(TIMED_STEPS + 1):
-        if step == 1:  # the first pass warms up
-            started = time.monotonic()
-        method(Batch(views, torch.arange(batch))).loss.backward()
-    return batch * TIMED_STEPS / (time.monotonic() - started)
+    full, accumulate = settings.batch_size, settings.accumulate
+    few = max(2, min(full, FEW, len(opened.pictures)) // accumulate) * accumulate
+    seconds = _timed(settings, opened.pictures, few)
+    most = min(full, len(opened.pictures) // accumulate * accumulate)
+    if few < most and seconds * most / few < LONG:
+        few, seconds = most, _timed(settings, opened.pictures, most)
+    return seconds * full / few
+
+
+def _timed(settings: SimpleNamespace, pictures: Source, batch_size: int) -> float:
+    settings = _with_pictures(settings, pictures, few=batch_size)
+    prepared = prepare(settings, Console(quiet=True))
+    with tempfile.TemporaryDirectory() as folder:
+        adapter = build_adapter(settings, prepared, Path(folder), Console(quiet=True))
+        clock = Clock()
+        trainer = lightning_trainer(settings, adapter.total_steps, [clock], False, Path(folder))
+        with quiet():
+            trainer.fit(adapter)
+    return statistics.median(clock.seconds[WARM_UP:])
+
+
+def _with_pictures(settings: SimpleNamespace, pictures: Source, *, few: int) -> SimpleNamespace:
+    """The same settings on pictures that are open already, for a few steps of a few of them."""
+    own = {"data": pictures, "split": None, "include": None, "captions": None, "samples": None}
+    length = {"batch_size": few, "steps": WARM_UP + TIMED_STEPS, "resume": False, "overwrite": False, "workers": 1}
+    return SimpleNamespace(**vars(settings) | own | length)
+
+
+class Clock(Callback):
+    """Seconds of every optimiser step, from batch to batch."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._began = math.nan
+
+    def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """The first step begins."""
+        self._began = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """A step has ended, where the batch was the last of its accumulated ones."""
+        if (batch_idx + 1) % trainer.accumulate_grad_batches:
+            return
+        float(outputs["loss"])  # a GPU has come to the end of the step
+        now = time.monotonic()
+        self.seconds.append(now - self._began)
+        self._began = now

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from fullrank.evaluation.features import choose_device
 from fullrank.files import write_atomically
-from fullrank.machine import hardware, versions
+from fullrank.machine import hardware, peak_memory, versions
 from fullrank.report import build_report
 from fullrank.runs.build import build_method
 from fullrank.runs.diagnose import as_the_loss_sees, embedding_arrays, judge, spectra
@@ -33,6 +33,7 @@ def finish(
     """Write weights, comparison, verdict and report of a run that reached its end."""
     settings = adapter.settings
     device = choose_device("cpu" if settings.accelerator == "cpu" else "auto")
+    peak = peak_memory(device)  # of training
     method = adapter.method.float().to(device).eval()
     run.write_backbone(method.backbone)
     console.print("training is done; measuring what it bought")
@@ -52,6 +53,7 @@ def finish(
         "steps": steps,
         "seconds": round(seconds, 1),
         "images_per_second": float(np.median([row["images_per_second"] for row in rows])),
+        "peak_memory": peak,
         "monitor_share": round(monitor.seconds / max(seconds, 1e-9), 4),
         "verdict": {name: verdict.to_dict() for name, verdict in verdicts.items()},
         "settings": run.summary["settings"],

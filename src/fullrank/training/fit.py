@@ -8,7 +8,7 @@ import math
 import re
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 import yaml
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from rich.console import Console
 
@@ -201,20 +202,33 @@ def build_trainer(
             module.compile()
     if settings.channels_last:
         method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    callbacks = [monitor, checkpointing, ProgressLine(monitor, console)]
+    trainer = lightning_trainer(settings, adapter.total_steps, callbacks, build_logger(settings, folder), folder)
+    if trainer.world_size > 1:
+        if (settings.batch_size // settings.accumulate) % trainer.world_size:
+            raise InputError(f"batch_size {settings.batch_size} does not divide over {trainer.world_size} processes")
+        synchronise_batch_norm(method, trainer.strategy.root_device.type)
+    return trainer, monitor, checkpointing
+
+
+def lightning_trainer(
+    settings: SimpleNamespace, steps: int, callbacks: Sequence[Callback], logger: Logger | bool, folder: Path
+) -> lightning.Trainer:
+    """Lightning's trainer for so many optimiser steps. Raises `InputError` for devices that it cannot use."""
     try:
         with quiet():
-            trainer = lightning.Trainer(
+            return lightning.Trainer(
                 accelerator=settings.accelerator,
                 devices=settings.devices,
                 num_nodes=settings.num_nodes,
                 strategy=settings.strategy,
                 precision=settings.precision,
                 max_epochs=1,
-                max_steps=adapter.total_steps,
+                max_steps=steps,
                 accumulate_grad_batches=settings.accumulate,
-                callbacks=[monitor, checkpointing, ProgressLine(monitor, console)],
+                callbacks=list(callbacks),
                 log_every_n_steps=1,  # the monitor decides
-                logger=build_logger(settings, folder),
+                logger=logger,
                 default_root_dir=folder,
                 enable_checkpointing=False,
                 enable_progress_bar=False,
@@ -224,11 +238,6 @@ def build_trainer(
             )
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         raise InputError(f"these devices, strategy or precision cannot be used: {error}") from error
-    if trainer.world_size > 1:
-        if (settings.batch_size // settings.accumulate) % trainer.world_size:
-            raise InputError(f"batch_size {settings.batch_size} does not divide over {trainer.world_size} processes")
-        synchronise_batch_norm(method, trainer.strategy.root_device.type)
-    return trainer, monitor, checkpointing
 
 
 def build_logger(settings: SimpleNamespace, folder: Path) -> Logger | bool:

@@ -74,7 +74,7 @@ def prepare(settings: SimpleNamespace, console: Console) -> Prepared:
     text = text_encoder_of(settings)
     if settings.captions is not None and text is None:
         raise InputError(f"captions are of no use to {settings.method} alone: add --backbone2 gru, or leave them out")
-    opened = open_source(settings.data, settings.split, settings.include, settings.captions)
+    opened = open_source(settings.data, settings.split, settings.include, settings.captions, samples=settings.samples)
     if text:
         opened = captioned(opened, console)
     source = opened.first(STREAM_LOOK) if isinstance(opened, Stream) else opened

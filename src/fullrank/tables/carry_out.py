@@ -1,0 +1,137 @@
+"""Carrying out a plan: what is not yet done, each run in a process of its own, over the devices at hand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from fullrank.errors import InputError
+from fullrank.report.wording import duration
+from fullrank.tables.expand import Job
+from fullrank.tables.plan import Plan, environment_of, last_words
+from fullrank.tables.work import is_done, run_folder
+
+LOOK = 0.1  # seconds between two looks at the runs
+LOG_END = 4000  # characters of a log in which its last words are looked for
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked for the end; runs were saved where they stood."""
+
+    def __init__(self, words: str, signal: int) -> None:
+        super().__init__(words)
+        self.signal = signal
+
+
+@dataclass
+class Running:
+    """A run that goes on."""
+
+    job: Job
+    seed: int
+    slot: int
+    process: subprocess.Popen
+    began: float
+
+
+def carry_out(plan: Plan, folder: Path, seeds: Sequence[int], say: Callable[[str], None]) -> dict[str, str]:
+    """Do what is not yet done; returns the runs that failed with the reason of each.
+
+    A run that fails leaves the others as they are. Raises `Stopped` when a signal asked for the end: the runs have then
+    saved where they stand, and the same call goes on from there.
+    """
+    waiting = deque((job, seed) for job in plan.jobs for seed in seeds if not is_done(folder, job, seed))
+    count = len(plan.jobs) * len(seeds)
+    if len(waiting) < count:
+        say(f"{count - len(waiting)} of {count} runs are done already")
+    running: list[Running] = []
+    failed: dict[str, str] = {}
+    with asked_to_stop() as asked:
+        while (waiting or running) and not asked:
+            free = set(range(plan.slots)) - {each.slot for each in running}
+            while waiting and free:
+                job, seed = waiting.popleft()
+                running.append(start(plan, folder, job, seed, free.pop()))
+            for each in [each for each in running if each.process.poll() is not None]:
+                running.remove(each)
+                name, done = run_folder(folder, each.job, each.seed).name, count - len(waiting) - len(running)
+                took = duration(time.monotonic() - each.began)
+                if each.process.returncode == 0:
+                    say(f"{done} of {count}: {name}, {took}")
+                else:
+                    failed[name] = why(folder, name, each.process.returncode)
+                    say(f"{done} of {count}: {name} FAILED after {took}: {failed[name]}")
+            time.sleep(LOOK)
+        if asked:
+            for each in running:
+                each.process.terminate()
+            for each in running:
+                each.process.wait()
+            left = len(waiting) + len(running)
+            raise Stopped(f"stopped with {count - left} of {count} runs done; the same command goes on", asked[0])
+    return failed
+
+
+def start(plan: Plan, folder: Path, job: Job, seed: int, slot: int) -> Running:
+    """Begin a run on one device; what it says goes to a log."""
+    environment = environment_of(plan)
+    if plan.threads is None and torch.cuda.device_count() > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = visible_devices()[slot]
+    log = folder / "logs" / f"{run_folder(folder, job, seed).name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "fullrank.tables.work", str(os.getpid()), str(folder), job.name, str(seed)]
+    with open(log, "w", encoding="utf-8") as file:
+        # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
+    return Running(job, seed, slot, process, time.monotonic())
+
+
+def visible_devices() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
+
+
+def why(folder: Path, name: str, code: int) -> str:
+    """What a failed run said last."""
+    if code < 0 or code > 128:
+        return f"ended by {signal.Signals(abs(code) % 128).name}"
+    text = (folder / "logs" / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+    return last_words(text[-LOG_END:])
+
+
+@contextlib.contextmanager
+def asked_to_stop() -> Iterator[list[int]]:
+    """A list that gets the number of a signal that asks for the end."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def refuse_other(plan: Plan, folder: Path) -> None:
+    """Raises `InputError` where a folder holds another table, or this one of other settings."""
+    before = Plan.read(folder).asked
+    for name, value in plan.asked.items():
+        if before[name] != value:
+            raise InputError(
+                f"{folder} holds a table with {name} {before[name]}, not {value}: add --overwrite or another --output"
+            )

@@ -1,0 +1,222 @@
+"""`fullrank compare`: runs side by side, and in what their settings differ."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Group
+from rich.table import Table as Grid
+
+from fullrank.errors import InputError
+from fullrank.evaluation.repeated import SPREAD, mean_of
+from fullrank.files import plain, write_text
+from fullrank.report.sections import Row
+from fullrank.report.wording import SCORES, duration
+from fullrank.runs.folder import Run
+from fullrank.runs.settings import FREE
+from fullrank.tables.filled import coloured, markdown_table
+from fullrank.tables.outcome import MEASURED, NONE, Outcome, outcome_of, with_spread
+from fullrank.tables.page import CURVES, MOST_CURVES, curve_chart, render, toned
+from fullrank.tables.reproduce import make_folder
+
+# Settings that say nothing of what a run is.
+ASIDE = {*FREE, "seed", "recipe"}
+QUOTED = ("top1", "map", "box_ap50", "i2t_r1")  # of an evaluation's scores the first that it has
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Runs side by side.
+
+    Attributes:
+        names: of the lines.
+        differing: names of the settings that are not the same in all, with their values, one a line.
+        outcomes: what the runs of each line gave.
+        evaluations: scores by what was evaluated, one a line, None where one was not.
+    """
+
+    names: tuple[str, ...]
+    differing: Mapping[str, Sequence[Any]]
+    outcomes: tuple[Outcome, ...]
+    evaluations: Mapping[str, Sequence[tuple[float, float | None] | None]]
+
+    @property
+    def headings(self) -> list[str]:
+        """Of the columns."""
+        measured = ["kNN", "Y", "Z", "rank Y", "rank Z", "time", "memory"]
+        return ["run", *self.differing, *self.evaluations, *measured]
+
+    def cells(self, line: int) -> list[str]:
+        """Of one line."""
+        outcome = self.outcomes[line]
+        found = [each[line] for each in self.evaluations.values()]
+        scores = [NONE if score is None else with_spread(*score, 1) for score in found]
+        settings = [NONE if each[line] in (None, "") else words_of(each[line]) for each in self.differing.values()]
+        return [
+            *[self.names[line], *settings, *scores, f"{outcome.measured('untrained')} → {outcome.measured('knn')}"],
+            *[outcome.verdict("Y"), outcome.verdict("Z"), outcome.measured("Y_rank"), outcome.measured("Z_rank")],
+            *[duration(outcome.values["seconds"]), f"{outcome.measured('peak_memory')} GiB"],
+        ]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """All cells."""
+        return [self.cells(line) for line in range(len(self.names))]
+
+    @property
+    def notes(self) -> list[str]:
+        """What the reader has to know."""
+        spread = max(outcome.seeds for outcome in self.outcomes) > 1
+        found = ["kNN: top-1 of 20 neighbours on Y, before the arrow that of the same network untrained."]
+        found += ["± is the standard deviation over seeds."] if spread else []
+        return found + ([] if self.differing or len(self.names) == 1 else ["The settings of all runs are the same."])
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        lines = [
+            {"name": name, "settings": {key: values[line] for key, values in self.differing.items()}}
+            | {"evaluations": {key: scores[line] for key, scores in self.evaluations.items()}}
+            | self.outcomes[line].to_dict()
+            for line, name in enumerate(self.names)
+        ]
+        return plain({"runs": lines})
+
+    def render(self) -> Any:
+        """The table on a terminal."""
+        grid = Grid(*self.headings, box=box.SIMPLE_HEAD)
+        for row in self.rows:
+            grid.add_row(*map(coloured, row))
+        return Group(grid, *self.notes)
+
+    def markdown(self) -> str:
+        """The table as Markdown."""
+        return "\n\n".join([markdown_table(self.headings, self.rows), *self.notes]) + "\n"
+
+    def csv(self) -> str:
+        """One row a line, every number in full."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        values = [*MEASURED, *(f"{name}{SPREAD}" for name in MEASURED)]
+        writer.writerow(["run", *self.differing, *self.evaluations, *values, "verdict_Y", "verdict_Z", "seeds"])
+        for line, outcome in enumerate(self.outcomes):
+            scores = ["" if score is None else score[0] for score in (each[line] for each in self.evaluations.values())]
+            settings = [each[line] for each in self.differing.values()]
+            found = [outcome.values.get(name, "") for name in values]
+            verdicts = [outcome.verdict("Y"), outcome.verdict("Z"), outcome.seeds]
+            writer.writerow([self.names[line], *settings, *scores, *found, *verdicts])
+        return text.getvalue()
+
+    def page(self) -> str:
+        """The table as a page, with the curves of the runs."""
+        charts = [
+            curve_chart(f"{measure}-{part}", "", measure, chosen, self.names[part : part + MOST_CURVES])
+            for measure in CURVES
+            for part in range(0, len(self.outcomes), MOST_CURVES)
+            for chosen in [self.outcomes[part : part + MOST_CURVES]]
+        ]
+        bars = [
+            Row(name, one.values["knn"] / 100, one.measured("knn"), "own", "", [untrained(one)])
+            for name, one in zip(self.names, self.outcomes, strict=True)
+            if "knn" in one.values
+        ]
+        return render(
+            title=f"{len(self.names)} runs",
+            heading="Side by side",
+            lead="",
+            notices=[],
+            facts=[],
+            how="What each run gave, and in what the settings differ.",
+            heads=self.headings,
+            rows=[list(map(toned, row)) for row in self.rows],
+            compared=bars,
+            compared_how="kNN accuracy of the representation; the mark is the same network untrained.",
+            ticks=["untrained"],
+            curves=[one for one in charts if one],
+            curves_how="Measured on the batches of training; several seeds are one line, their mean.",
+            settings=[],
+            settings_how="",
+            settings_heads=[],
+            explanations=self.notes,
+        )
+
+
+def untrained(outcome: Outcome) -> tuple[str, float, str]:
+    """The mark of the untrained network on a bar."""
+    value = outcome.values["untrained"]
+    return "untrained", value / 100, f"{value:.1f}"
+
+
+def words_of(value: Any) -> str:
+    """A setting in a table."""
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def compare_runs(folders: Sequence[str | Run], output: str | None) -> Compared:
+    """What `fullrank.compare` does."""
+    runs = [each if isinstance(each, Run) else Run(each) for each in folders]
+    for run in runs:
+        if not run.summary.get("finished"):
+            raise InputError(f"{run.folder} is not finished: `fullrank train --resume --output {run.folder}`")
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(plain(said_of(run)), sort_keys=True), []).append(run)
+    lines = list(groups.values())
+    settings = [said_of(line[0]) for line in lines]
+    names = list(dict.fromkeys(name for each in settings for name in each))
+    differing = {
+        name: values
+        for name, values in ((name, [each.get(name) for each in settings]) for name in names)
+        if any(value != values[0] for value in values)
+    }
+    found = Compared(
+        tuple(line[0].folder.name for line in lines),
+        differing,
+        tuple(outcome_of([run.folder for run in line]) for line in lines),
+        evaluations_of(lines),
+    )
+    if output:
+        write_all(found, Path(output))
+    return found
+
+
+def said_of(run: Run) -> dict[str, Any]:
+    """The settings that make a run what it is."""
+    return {name: value for name, value in vars(run.settings).items() if name not in ASIDE and name != "method_options"}
+
+
+def evaluations_of(lines: Sequence[Sequence[Run]]) -> dict[str, list[tuple[float, float | None] | None]]:
+    """Quoted scores by what was evaluated: means over the runs of a line that all have it."""
+    by_run = [[{title_of(each): each for each in run.summary.get("evaluations", [])} for run in line] for line in lines]
+    titles = dict.fromkeys(title for line in by_run for run in line for title in run)
+    found: dict[str, list[tuple[float, float | None] | None]] = {}
+    for title in titles:
+        for line in by_run:
+            scores = [run[title]["scores"] for run in line if title in run]
+            means = mean_of(scores, SPREAD) if len(scores) == len(line) else {}
+            quoted = next((name for name in QUOTED if name in means), None)
+            entry = (means[quoted], means.get(f"{quoted}{SPREAD}")) if quoted else None
+            found.setdefault(title, []).append(entry)
+    return {title: values for title, values in found.items() if any(value is not None for value in values)}
+
+
+def title_of(evaluation: Mapping[str, Any]) -> str:
+    """What was evaluated, in few words."""
+    scores = evaluation.get("scores") or {}
+    quoted = next((SCORES.get(name, name) for name in QUOTED if name in scores), "")
+    return " ".join(filter(None, [evaluation["protocol"], evaluation.get("variant", ""), quoted]))
+
+
+def write_all(found: Compared, folder: Path) -> None:
+    """The comparison as Markdown, CSV, JSON and a page."""
+    make_folder(folder)
+    write_text(folder / "compare.md", found.markdown())
+    write_text(folder / "compare.csv", found.csv())
+    write_text(folder / "compare.json", json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / "compare.html", found.page())

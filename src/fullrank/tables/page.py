@@ -1,0 +1,155 @@
+"""A filled table as one self-contained HTML page, with the curves of its runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fullrank.report.figures import Chart, Curve, line_chart
+from fullrank.report.page import fill
+from fullrank.report.sections import Row
+from fullrank.tables.filled import TOO_SHORT, Filled, Line
+from fullrank.tables.outcome import Outcome, course_of
+from fullrank.tables.plan import settings_in_words
+
+# What is drawn over training where a table is no figure of its own.
+CURVES = ("Z_std", "Z_effective_rank", "Y_effective_rank", "knn")
+TITLES = {"std": "Mean standard deviation", "effective_rank": "Effective rank", "correlation": "Mean correlation"}
+SECTIONS = {
+    "table": "Table",
+    "compared": "Beside each other",
+    "curves": "Over training",
+    "settings": "Settings",
+    "explanations": "What stands for what",
+}
+MOST_CURVES = 10  # in one chart: so many colours there are
+TONES = {"healthy": "healthy", "dimensional collapse": "dimensional-collapse", "complete collapse": "complete-collapse"}
+
+
+@dataclass(frozen=True)
+class Words:
+    """What stands in a cell, and in which colour."""
+
+    words: str
+    tone: str = ""
+
+
+def build_page(filled: Filled) -> str:
+    """The page as text."""
+    table = filled.table
+    failed = [f"{name} failed: {reason}." for name, reason in filled.failed.items()]
+    missing = sum(line.outcome is None for line in filled.lines)
+    notices = [
+        *failed,
+        *([f"{missing} of {len(filled.lines)} cells have no run yet."] if missing and not failed else []),
+    ]
+    notices += [TOO_SHORT] if filled.too_short else []
+    notices += [f"{words}." for words in filled.differences]
+    charts = [*curves_of(filled)]
+    compared = bars_of(filled)
+    return render(
+        title=f"{table.name}: {table.question}",
+        heading=table.question,
+        lead=f"{filled.in_one_line}." if filled.in_one_line else "",
+        notices=notices,
+        facts=list(filled.circumstances.items()),
+        how="What runs here gave beside what was published.",
+        heads=filled.headings,
+        rows=[list(map(toned, row)) for row in filled.rows],
+        compared=compared,
+        compared_how="kNN accuracy of the representation; marked are the network untrained, and what was published.",
+        ticks=["untrained", "published"],
+        curves=charts,
+        curves_how="Measured on the batches of training; several seeds are one line, their mean.",
+        settings=[[filled.name_of(line), settings_in_words(line.settings)] for line in filled.lines],
+        settings_how="Of each run beside those of the data's recipe.",
+        settings_heads=["run", "settings"],
+        explanations=filled.explanations,
+    )
+
+
+def render(**content: Any) -> str:
+    """A page of a table."""
+    contents = [(key, name) for key, name in SECTIONS.items() if key == "table" or content.get(key)]
+    hover = {"charts": {one.key: one.hover for one in content["curves"]}, "heat_maps": {}, "map": None}
+    template = (files("fullrank.tables") / "page.html").read_text(encoding="utf-8")
+    return fill(template, hover, contents=contents, **content)
+
+
+def toned(words: str) -> Words:
+    """A verdict in its colour, other words as they are."""
+    return Words(words, next((tone for verdict, tone in TONES.items() if words.startswith(verdict)), ""))
+
+
+def bars_of(filled: Filled) -> list[Row]:
+    """kNN of every cell beside the untrained network and the published number."""
+    rows = []
+    for line in filled.lines:
+        values = line.outcome.values if line.outcome else {}
+        if "knn" not in values:
+            continue
+        published = line.cell.value if line.cell.column.unit == "%" else None
+        ticks = [
+            ("untrained", values["untrained"] / 100, f"{values['untrained']:.1f}"),
+            ("published", None if published is None else published / 100, str(line.cell.published or "–")),
+        ]
+        rows.append(Row(filled.name_of(line), values["knn"] / 100, line.measured("knn"), "own", "", ticks))
+    return rows
+
+
+def curves_of(filled: Filled) -> Iterable[Chart]:
+    """The live measures of the runs over training: one chart a measure, and a row of the table each where both fit."""
+    measures = filled.table.curves or CURVES
+    groups: dict[str, list[tuple[str, Outcome]]] = {}
+    several = len(filled.table.columns) > 1
+    for line in filled.lines:
+        if line.outcome:
+            shown = " ".join(line.cell.row.shown)
+            group = f"{line.cell.row.name} {shown}".strip() if several else ""
+            label = line.cell.column.name if several else short_name(line)
+            groups.setdefault(group, []).append((label, line.outcome))
+    for group, members in groups.items():
+        for part in range(0, len(members), MOST_CURVES):
+            labels, outcomes = zip(*members[part : part + MOST_CURVES], strict=True)
+            for measure in measures:
+                chart = curve_chart(f"{group}-{part}-{measure}", group, measure, outcomes, labels)
+                if chart:
+                    yield chart
+
+
+def short_name(line: Line) -> str:
+    """A row in few words: what the slide says of it beside its name, or that."""
+    shown = " ".join(f"{key}{value}" for key, value in line.cell.row.shown.items())
+    return shown or line.cell.row.name
+
+
+def curve_chart(key: str, group: str, measure: str, outcomes: Sequence[Outcome], labels: Sequence[str]) -> Chart | None:
+    """One measure of several runs."""
+    curves = []
+    for number, (outcome, label) in enumerate(zip(outcomes, labels, strict=True)):
+        across, values = mean_course([Path(run) for run in outcome.runs], measure)
+        curves.append(Curve(label, f"c{number}", across, values))
+    title = ": ".join(filter(None, [group, measure_title(measure)]))
+    height = 168 if len(curves) < 6 else 260
+    return line_chart(key, title, curves, x_label="epoch", height=height, from_zero=True, log=False)
+
+
+def measure_title(measure: str) -> str:
+    """'Z_std' as a heading."""
+    branch, _, name = measure.partition("_")
+    return "kNN accuracy, %" if measure == "knn" else f"{TITLES.get(name, name)} of {branch}"
+
+
+def mean_course(folders: Sequence[Path], measure: str) -> tuple[np.ndarray, np.ndarray]:
+    """Epochs and the mean of a measure over runs, as far as all of them go."""
+    courses = [[(row["epoch"], row[measure]) for row in course_of(folder) if measure in row] for folder in folders]
+    shortest = min(map(len, courses), default=0)
+    if not shortest:
+        return np.zeros(0), np.zeros(0)
+    cut = np.array([course[:shortest] for course in courses])
+    return cut[0, :, 0], cut[:, :, 1].mean(0)

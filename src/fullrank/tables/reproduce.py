@@ -1,0 +1,94 @@
+"""`fullrank reproduce`: a table of the talk on other data, from the plan to the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fullrank.errors import InputError
+from fullrank.files import unwritable, write_text
+from fullrank.runs.settings import resolve
+from fullrank.tables.carry_out import carry_out, refuse_other
+from fullrank.tables.filled import Filled, fill
+from fullrank.tables.page import build_page
+from fullrank.tables.plan import PLAN, Plan, make_plan, parse_budget
+from fullrank.tables.talk import open_table
+from fullrank.terminal import log_console
+from fullrank.training.fit import default_folder
+
+# Options of the command that say how a table is carried out; the others go to its runs.
+OWN = ("name", "output", "downstream", "budget", "seed", "seeds", "plan", "overwrite")
+
+
+def reproduce_table(asked: Mapping[str, Any]) -> Plan | Filled:
+    """What `fullrank.reproduce` does; `asked` are its arguments by name."""
+    console = log_console()
+
+    def say(words: str) -> None:
+        console.print(words, markup=False)
+
+    table = open_table(asked["name"])
+    if asked["seeds"] < 1:
+        raise InputError(f"seeds is {asked['seeds']}: expected 1 or more")
+    budget = parse_budget(asked["budget"])
+    if budget and asked["epochs"]:
+        raise InputError("epochs and budget both say how long runs are: give one of them")
+    base = {key: value for key, value in asked.items() if key not in OWN and value is not None}
+    folder = Path(asked["output"] or default_output(table.name, base))
+    seeds = range(asked["seed"], asked["seed"] + asked["seeds"])
+    downstream = asked["downstream"] or {}
+    if asked["overwrite"] and not asked["plan"] and (folder / PLAN).is_file():
+        shutil.rmtree(folder)
+    wanted = Plan(table.name, base, downstream, budget, None, None, asked["seed"], asked["seeds"], (), 1)
+    known = (folder / PLAN).is_file()
+    if known:
+        refuse_other(wanted, folder)
+        plan = dataclasses.replace(Plan.read(folder), seeds=asked["seeds"])
+    else:
+        refuse_used(folder)
+        given = {"downstream": downstream, "budget": budget, "seed": asked["seed"], "seeds": asked["seeds"]}
+        plan = make_plan(table.name, base, **given, say=say)
+    if asked["plan"]:
+        return plan
+    if not known:
+        make_folder(folder)
+        plan.write(folder)
+    console.print(plan.render())
+    failed = carry_out(plan, folder, seeds, say)
+    return written(fill(plan, folder, seeds, failed))
+
+
+def default_output(table: str, base: Mapping[str, Any]) -> str:
+    """reproductions/<table>-<data>."""
+    data = Path(default_folder(resolve({**base, "method": "vicreg"}))).name.removesuffix("-vicreg")
+    return f"reproductions/{table}-{data}"
+
+
+def refuse_used(folder: Path) -> None:
+    """Raises `InputError` for a folder with other things in it."""
+    try:
+        if folder.exists() and any(folder.iterdir()):
+            raise InputError(f"{folder} is not empty and holds no table: choose another --output")
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def make_folder(folder: Path) -> None:
+    """The folder of a table."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def written(filled: Filled) -> Filled:
+    """The same, written as Markdown, CSV, JSON and a page."""
+    write_text(filled.folder / "table.md", filled.markdown())
+    write_text(filled.folder / "table.csv", filled.csv())
+    write_text(filled.folder / "table.json", json.dumps(filled.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    write_text(filled.folder / "table.html", build_page(filled))
+    return filled

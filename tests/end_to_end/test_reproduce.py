@@ -1,0 +1,164 @@
+"""`fullrank reproduce` and `compare` in real processes: planned, killed, continued, with a run that fails."""
+
+import csv
+import json
+import os
+import signal
+import time
+
+import pytest
+
+DATA = ["--data", "shapes:N=256,size=32", "--epochs", "1"]
+NORMALIZATION = ["reproduce", "normalization", *DATA, "--output", "table"]
+
+
+def wait_for(holds, seconds=180):
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def workers(folder):
+    """The numbers of the processes that carry out runs of a table."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/cmdline", "rb") as file:
+                    words = file.read().split(b"\0")
+                if b"fullrank.tables.work" in words and os.readlink(f"/proc/{entry}/cwd") == str(folder):
+                    found.append(int(entry))
+            except OSError:  # gone meanwhile
+                continue
+    return found
+
+
+def finished(folder):
+    """Summaries of finished runs with the times at which they were written."""
+    return {
+        path.parent.name: path.stat().st_mtime_ns
+        for path in folder.glob("table/runs/*/summary.json")
+        if json.loads(path.read_text()).get("finished") and (path.parent / "judged.json").exists()
+    }
+
+
+def test_a_table_is_killed_continued_and_filled_though_a_run_fails(command):
+    folder = command.folder
+    first = command.start(*NORMALIZATION)
+    wait_for(lambda: len(finished(folder)) >= 1 and workers(folder))
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    wait_for(lambda: not workers(folder), 30)  # runs stop when nobody waits for them
+    done = finished(folder)
+    assert not (folder / "table/table.md").exists()
+
+    plan = json.loads((folder / "table/plan.json").read_text())
+    assert len(plan["jobs"]) == 5
+    broken = next(job for job in plan["jobs"] if f"{job['name']}-seed0" not in done)
+    broken["settings"]["expander"] = "wide"
+    (folder / "table/plan.json").write_text(json.dumps(plan))
+    second = command(*NORMALIZATION)
+    assert second.returncode == 1, second.stderr  # one of the runs failed
+    assert f"{len(done)} of 5 runs are done already" in second.stderr
+    assert f"{broken['name']}-seed0 FAILED" in second.stderr
+    assert f"failed: {broken['name']}-seed0: " in second.stdout
+    after = finished(folder)
+    assert len(after) == 4
+    assert {name: after[name] for name in done} == done  # not done again
+
+    rows = list(csv.DictReader((folder / "table/table.csv").read_text().splitlines()))
+    assert [row["published"] for row in rows] == ["68.6", "68.4", "67.4", "67.2", "65.1"]
+    assert [row["ours"] == "" for row in rows] == [row["failure"] != "" for row in rows]
+    for row in rows:
+        name = next((name for name in after if name.startswith(row["row"].replace(", ", "-").lower())), None)
+        if row["failure"]:
+            continue
+        summary = json.loads((folder / "table/runs" / name / "summary.json").read_text())
+        judged = json.loads((folder / "table/runs" / name / "judged.json").read_text())
+        assert float(row["knn"]) == summary["knn"]["trained"]
+        assert float(row["ours"]) == judged['{"protocol": "linear"}']["scores"]["top1"]
+        assert row["verdict_Z"] == summary["verdict"]["Z"]["verdict"]
+        assert row["epochs"] == "1.0"
+        settings = summary["settings"]
+        assert f"normalize_embedding {settings['normalize_embedding']}" in row["settings"]
+    page = (folder / "table/table.html").read_text()
+    markdown = (folder / "table/table.md").read_text()
+    for words in ("Does it help to normalise Y or Z?", f"{broken['name']}-seed0 failed", "arXiv:2105.04906"):
+        assert words in page
+        assert words in markdown
+
+    refused = command.fails(*NORMALIZATION[:-3], "2", "--output", "table")
+    assert "table holds a table with base" in refused
+
+    mended = json.loads((folder / "table/plan.json").read_text())
+    next(job for job in mended["jobs"] if job["name"] == broken["name"])["settings"].pop("expander")
+    (folder / "table/plan.json").write_text(json.dumps(mended))
+    third = command(*NORMALIZATION)
+    assert third.returncode == 0, third.stderr
+    assert len(finished(folder)) == 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_the_runs_and_says_how_to_go_on(command, number):
+    process = command.start("reproduce", "collapse-std", *DATA[:2], "--epochs", "400", "--output", "table")
+    wait_for(lambda: list(command.folder.glob("table/runs/*/metrics.csv")))
+    process.send_signal(number)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert "stopped with 0 of 6 runs done; the same command goes on" in err
+    assert not workers(command.folder)
+    assert list(command.folder.glob("table/runs/*/last.ckpt"))
+
+
+def test_the_plan_writes_nothing(command):
+    done = command("reproduce", "expander", *DATA[:2], "--budget", "10m", "--plan", "--json")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert [job["settings"]["expander"].split("-")[0] for job in plan["jobs"]] == [
+        str(2**power) for power in range(4, 11)
+    ]
+    assert 0 < sum(plan["total"].values()) / plan["slots"] <= 600
+    assert plan["epochs"] == plan["jobs"][0]["settings"]["epochs"] > 1
+    assert list(command.folder.iterdir()) == []
+
+
+def test_what_cannot_be_planned_is_refused(command):
+    assert "unknown table 'expandr'" in command.fails("reproduce", "expandr")
+    assert "budget is 'soon'" in command.fails("reproduce", "expander", "--budget", "soon")
+    assert "give one of them" in command.fails("reproduce", "expander", "--budget", "1h", "--epochs", "2")
+    assert "seeds is 0" in command.fails("reproduce", "expander", "--seeds", "0")
+    assert "no file or folder 'nowhere'" in command.fails("reproduce", "expander", "--data", "nowhere")
+    (command.folder / "full").mkdir()
+    (command.folder / "full/notes.txt").write_text("mine")
+    assert "holds no table" in command.fails("reproduce", "expander", *DATA, "--output", "full")
+    assert (command.folder / "full/notes.txt").read_text() == "mine"
+
+
+def test_runs_side_by_side(command):
+    tiny = ["train", "--data", "shapes:N=128,size=32", "--batch_size", "32", "--steps", "4", "--report", "false"]
+    runs = []
+    for width, seed in ((16, 0), (16, 1), (24, 0)):
+        runs.append(f"runs/{width}-{seed}")
+        made = command(*tiny, "--expander", f"{width}-{width}", "--seed", seed, "--output", runs[-1])
+        assert made.returncode == 0, made.stderr
+    done = command("compare", *runs, "--json", "--output", "side")
+    assert done.returncode == 0, done.stderr
+    [two, one] = json.loads(done.stdout)["runs"]
+    assert two["settings"] == {"expander": "16-16"}
+    assert one["settings"] == {"expander": "24-24"}
+    summaries = [json.loads((command.folder / run / "summary.json").read_text()) for run in runs]
+    knn = [summary["knn"]["trained"] for summary in summaries]
+    assert two["knn"] == pytest.approx((knn[0] + knn[1]) / 2)
+    assert two["knn_std"] == pytest.approx(abs(knn[0] - knn[1]) / 2**0.5)
+    assert one["knn"] == knn[2]
+    assert "knn_std" not in one
+    rows = list(csv.DictReader((command.folder / "side/compare.csv").read_text().splitlines()))
+    assert [row["expander"] for row in rows] == ["16-16", "24-24"]
+    assert [row["seeds"] for row in rows] == ["2", "1"]
+    page = (command.folder / "side/compare.html").read_text()
+    assert "24-24" in page
+    assert "learning_rate" not in (command.folder / "side/compare.md").read_text()  # the same in all
+    shown = command("compare", *runs)
+    assert "24-24" in shown.stdout
+    assert "is not a run" in command.fails("compare", runs[0], "nowhere")

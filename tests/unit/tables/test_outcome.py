@@ -1,0 +1,96 @@
+"""What runs gave, put together over seeds and compared with what was published."""
+
+import json
+import math
+import statistics
+
+import pytest
+
+from fullrank.tables.outcome import Outcome, agreement, outcome_of, with_spread
+from fullrank.tables.talk import Cell, Column, Row
+
+HEALTHY, FLAT, POINT = "healthy", "dimensional collapse", "complete collapse"
+
+
+def outcome(knn=60.0, untrained=30.0, z=HEALTHY, y=HEALTHY, queries=2000, runs=("a",)):
+    values = {"knn": knn, "untrained": untrained} if knn is not None else {}
+    agreed = {"Y": len(runs), "Z": len(runs)}
+    return Outcome(runs, values, {"Y": y, "Z": z}, agreed, {}, queries, "")
+
+
+def cell(published):
+    return Cell(Row("VICReg", {}), Column("Top-1"), published, {})
+
+
+@pytest.mark.parametrize(
+    ("published", "found", "agrees", "words"),
+    [
+        (68.6, outcome(), True, ""),
+        ("69.3 †", outcome(z=FLAT), True, ""),  # few directions are no collapse of the paper's kind
+        ("collapse", outcome(knn=30.5, z=POINT), True, ""),
+        ("collapse", outcome(knn=28, z=HEALTHY, y=POINT), True, ""),
+        ("collapse", outcome(), False, "no complete collapse, kNN above the untrained network"),
+        (68.6, outcome(knn=31, z=POINT), False, "a complete collapse, kNN not above the untrained network"),
+        ("collapse", outcome(z=POINT), None, "a complete collapse, but kNN above the untrained network"),
+        (68.6, outcome(knn=29), None, "no complete collapse, but kNN not above the untrained network"),
+        (68.6, outcome(knn=None), True, ""),
+        ("collapse", outcome(knn=None), False, "no complete collapse"),
+        (None, outcome(), None, ""),
+    ],
+)
+def test_agreement_with_the_paper(published, found, agrees, words):
+    assert agreement(cell(published), found) == (agrees, words)
+
+
+@pytest.mark.parametrize(("runs", "queries"), [(1, 2000), (3, 2000), (1, 200)])
+def test_above_the_untrained_network_is_beyond_two_standard_errors(runs, queries):
+    error = 100 * math.sqrt(0.3 * 0.7 * 2 / (queries * runs))  # of a difference of two shares near 30 %
+    names = tuple("abc"[:runs])
+    assert not outcome(30 + 1.9 * error, 30.0, queries=queries, runs=names).gained
+    assert outcome(30 + 2.1 * error, 30.0, queries=queries, runs=names).gained
+
+
+def write_run(folder, knn, verdict, rank, top1, std):
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("method: vicreg\n")
+    summary = {
+        "verdict": {"Z": {"verdict": verdict, "reason": "because", "measures": {"effective_rank": rank}}},
+        "knn": {"trained": knn, "untrained": 25.0, "queries": 400},
+        **{"seconds": 36.0, "epochs": 2.0, "images_per_second": 100.0, "peak_memory": 2**30, "finished": True},
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "judged.json").write_text(json.dumps({'{"protocol": "linear"}': {"scores": {"top1": top1}}}))
+    (folder / "metrics.csv").write_text(
+        f"step,epoch,loss,Z_std,Z_correlation\n1,0.5,3,0.9,0.1\n2,1,2,,\n4,2,1,{std},0.2\n"
+    )
+    return folder
+
+
+def test_several_seeds_are_means_with_spread(tmp_path):
+    tops = [70.0, 72.0, 77.0]
+    runs = [
+        write_run(tmp_path / str(n), 50 + n, POINT if n == 1 else FLAT, 10 + n, top, 0.5 + n)
+        for n, top in enumerate(tops)
+    ]
+    found = outcome_of(runs)
+    assert found.seeds == 3
+    assert found.values["knn"] == 51
+    assert found.values["knn_std"] == 1
+    assert found.values["Z_rank"] == 11
+    assert found.values["hours_per_100_epochs"] == pytest.approx(0.5)
+    assert found.values["peak_memory"] == 1
+    assert found.values["Z_std"] == 1.5  # of the last looks
+    assert found.verdict("Z") == "dimensional collapse (2 of 3)"
+    assert found.reason == "because"
+    scores = found.scores['{"protocol": "linear"}']
+    assert scores["top1"] == statistics.mean(tops)
+    assert scores["top1_std"] == pytest.approx(statistics.stdev(tops))
+    assert with_spread(scores["top1"], scores["top1_std"], 1) == "73.0 ± 3.6"
+
+
+def test_one_seed_has_no_spread(tmp_path):
+    found = outcome_of([write_run(tmp_path / "0", 50, HEALTHY, 10, 70, 0.5)])
+    assert "knn_std" not in found.values
+    assert found.verdict("Z") == HEALTHY
+    assert found.measured("knn") == "50.0"
+    assert found.measured("Y_rank") == "–"

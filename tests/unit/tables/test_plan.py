@@ -1,0 +1,108 @@
+"""How long the runs of a table may be to fit a budget; costs are given here, not measured."""
+
+import dataclasses
+
+import pytest
+
+from fullrank.errors import InputError
+from fullrank.runs.settings import resolve
+from fullrank.tables import open_table
+from fullrank.tables.expand import expand
+from fullrank.tables.plan import (
+    Plan,
+    Trial,
+    beside,
+    fit_budget,
+    parse_budget,
+    settings_in_words,
+    total_seconds,
+    with_epochs,
+)
+
+BASE = {"data": "shapes"}
+COUNT = 8000
+
+
+def plan_of(name, step, base=BASE):
+    """A plan in which a step of every run takes `step` seconds."""
+    jobs = tuple(expand(open_table(name), base, 32, {})[0])
+    times = {job.name: step for job in jobs}
+    return Plan(name, base, {}, None, None, None, 0, 1, jobs, 1, step=times)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("90s", 90), ("1.5 h", 5400), ("1d", 86400)]
+)
+def test_budgets_in_words(text, seconds):
+    assert parse_budget(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "soon", "30 minutes please", "-1h", "0m", "", "m30"])
+def test_what_is_no_time_is_refused(text):
+    with pytest.raises(InputError, match="budget is"):
+        parse_budget(text)
+
+
+def test_no_budget():
+    assert parse_budget(None) is None
+
+
+@pytest.mark.parametrize("table", ["regularization", "expander", "batch-size"])
+@pytest.mark.parametrize("seconds", [900, 3600])
+def test_the_whole_table_fits_and_leaves_little_over(table, seconds):
+    plan = plan_of(table, 0.05)
+    trial = Trial(fixed=5.0, per_picture=0.001)
+    epochs, samples = fit_budget(plan, COUNT, trial, seconds)
+    assert samples == COUNT
+    planned = dataclasses.replace(plan, jobs=tuple(with_epochs(job, BASE, epochs) for job in plan.jobs))
+    taken = sum(total_seconds(planned, samples, trial, epochs).values())
+    assert 0.9 * seconds < taken <= seconds
+    of_one = planned.jobs[0]
+    settings = resolve({**BASE, **of_one.settings})
+    steps = int(epochs * (samples // settings.batch_size))
+    expected = steps * 0.05 + 5 + 0.001 * COUNT + 2 * 7000 * 0.05 / settings.batch_size / 6
+    assert total_seconds(planned, samples, trial, epochs)[of_one.name] == pytest.approx(expected)
+
+
+def test_fewer_pictures_where_loading_them_would_take_the_time():
+    plan = plan_of("expander", 0.05)
+    dear = Trial(fixed=5.0, per_picture=0.02)  # 160 s a run for all
+    epochs, samples = fit_budget(plan, COUNT, dear, 900.0)
+    assert samples == 2000
+    others = sum(beside(plan, job, samples, dear) for job in plan.jobs)
+    assert others < 0.5 * 900
+    assert sum(beside(plan, job, 2 * samples, dear) for job in plan.jobs) > 0.5 * 900
+    assert sum(total_seconds(plan, samples, dear, epochs).values()) <= 900
+
+
+def test_a_budget_that_is_too_short_says_what_would_do():
+    plan = plan_of("regularization", 0.5)
+    with pytest.raises(InputError, match=r"too short for 24 runs: an epoch of 512 pictures each .* about 8 min"):
+        fit_budget(plan, COUNT, Trial(15.0, 0.001), 60.0)
+
+
+def test_another_length_keeps_warm_up_below_a_tenth():
+    plan = plan_of("coefficients", 0.1)
+    assert with_epochs(plan.jobs[0], BASE, 3.0).settings["warmup_epochs"] == pytest.approx(0.3)
+    assert with_epochs(plan.jobs[0], BASE, 20.0).settings["warmup_epochs"] == 0.5  # as the recipe has it
+    assert "warmup_epochs" not in with_epochs(plan.jobs[0], {"data": "photos/"}, 3.0).settings  # the method's own
+
+
+def test_a_plan_is_read_as_it_was_written(tmp_path):
+    plan = dataclasses.replace(plan_of("weight-sharing", 0.1), epochs=2.5, samples=100, notes=("one",))
+    plan.write(tmp_path)
+    assert Plan.read(tmp_path) == plan
+    assert Plan.read(tmp_path).settings_of(plan.jobs[1], 7) == {
+        **{"data": "shapes", "method": "simclr", "branches": "shared"},
+        **{"samples": 100, "seed": 7},
+    }
+
+
+def test_settings_as_on_the_command_line():
+    settings = {
+        "method": "byol",
+        "regularize": {"variance": 25.0},
+        "predictor": "",
+        "views": [{"count": 2}, {"count": 6}],
+    }
+    assert settings_in_words(settings) == "method byol, regularize.variance 25, predictor none, 8 views"
