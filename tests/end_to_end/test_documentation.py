@@ -35,6 +35,7 @@ def write_wrapper(folder):
     module = f'"{sys.executable}" -m fullrank.cli'
     cases = {
         "*--resume*": "",
+        '"reproduce "*': SMALL,
         '"train "*--data*|"train "*--config*': SHORT,
         '"train "*--output*': f"{SHORT} {SMALL}",
         '"train "*': f"{SHORT} {SMALL} --output runs/shapes-vicreg",

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 
 from fullrank.report import build_diagnosis_page, build_report
+from fullrank.tables.page import build_page
 from tests.end_to_end.chromium import BINARY, Chromium
 from tests.unit.report.run_folders import make_minimal, make_multichannel, make_run, make_single_step
+from tests.unit.tables.test_page import RESULTS, table_of
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="needs Chromium")
 
-KINDS = ["healthy", "dimensional", "complete", "minimal", "single step", "13 channels", "array"]
+KINDS = ["healthy", "dimensional", "complete", "minimal", "single step", "13 channels", "array", "table", "figure"]
 
 CHECKS = (Path(__file__).parent / "report_checks.js").read_text(encoding="utf-8")
 
@@ -34,6 +36,9 @@ def pages(tmp_path_factory):
     arrays = {"spectrum": np.linalg.svd(vectors, compute_uv=False), "std": vectors.std(0), "map_xy": vectors[:, :2]}
     result = {"name": "v.npy", "verdict": "healthy", "reason": "wide", "remedy": "", "measures": {"effective_rank": 38}}
     found["array"] = build_diagnosis_page(result, arrays, root / "array.html")
+    for kind, name in (("table", "regularization"), ("figure", "collapse-std")):
+        found[kind] = root / f"{kind}.html"
+        found[kind].write_text(build_page(table_of(root / kind, name, RESULTS, seeds=2)), encoding="utf-8")
     return found
 
 

@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+import fullrank
+
 DATA = ["--data", "shapes:N=256,size=32", "--epochs", "1"]
 NORMALIZATION = ["reproduce", "normalization", *DATA, "--output", "table"]
 
@@ -99,8 +101,8 @@ def test_a_table_is_killed_continued_and_filled_though_a_run_fails(command):
     assert len(finished(folder)) == 5
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_the_runs_and_says_how_to_go_on(command, number):
+def test_a_signal_saves_the_runs_and_says_how_to_go_on(command):
+    number = signal.SIGINT
     process = command.start("reproduce", "collapse-std", *DATA[:2], "--epochs", "400", "--output", "table")
     wait_for(lambda: list(command.folder.glob("table/runs/*/metrics.csv")))
     process.send_signal(number)
@@ -136,12 +138,11 @@ def test_what_cannot_be_planned_is_refused(command):
 
 
 def test_runs_side_by_side(command):
-    tiny = ["train", "--data", "shapes:N=128,size=32", "--batch_size", "32", "--steps", "4", "--report", "false"]
     runs = []
     for width, seed in ((16, 0), (16, 1), (24, 0)):
         runs.append(f"runs/{width}-{seed}")
-        made = command(*tiny, "--expander", f"{width}-{width}", "--seed", seed, "--output", runs[-1])
-        assert made.returncode == 0, made.stderr
+        options = {"batch_size": 32, "steps": 4, "report": False, "expander": f"{width}-{width}", "seed": seed}
+        fullrank.train("shapes:N=128,size=32", **options, output=str(command.folder / runs[-1]))
     done = command("compare", *runs, "--json", "--output", "side")
     assert done.returncode == 0, done.stderr
     [two, one] = json.loads(done.stdout)["runs"]
@@ -159,6 +160,4 @@ def test_runs_side_by_side(command):
     page = (command.folder / "side/compare.html").read_text()
     assert "24-24" in page
     assert "learning_rate" not in (command.folder / "side/compare.md").read_text()  # the same in all
-    shown = command("compare", *runs)
-    assert "24-24" in shown.stdout
     assert "is not a run" in command.fails("compare", runs[0], "nowhere")
