@@ -129,9 +129,11 @@ def asked_to_stop() -> Iterator[list[int]]:
 
 def refuse_other(plan: Plan, folder: Path) -> None:
     """Raises `InputError` where a folder holds another table, or this one of other settings."""
-    before = Plan.read(folder).asked
-    for name, value in plan.asked.items():
-        if before[name] != value:
+    before, now = Plan.read(folder).asked, plan.asked
+    before, now = ({**each, **each["settings"]} for each in (before, now))
+    for name in sorted({*before, *now} - {"settings"}):
+        if before.get(name) != now.get(name):
             raise InputError(
-                f"{folder} holds a table with {name} {before[name]}, not {value}: add --overwrite or another --output"
+                f"{folder} holds a table with {name} {before.get(name)}, not {now.get(name)}: "
+                "add --overwrite or another --output"
             )

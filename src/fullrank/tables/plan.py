@@ -28,7 +28,7 @@ from fullrank.data.memory import available_memory
 from fullrank.errors import InputError
 from fullrank.files import plain, write_text
 from fullrank.report.wording import duration
-from fullrank.runs.settings import resolve
+from fullrank.runs.settings import FREE, resolve
 from fullrank.tables.expand import Job, expand
 from fullrank.tables.talk import Table, open_table
 from fullrank.training.estimate import Opened, open_few, seconds_of_step
@@ -105,8 +105,9 @@ class Plan:
     @property
     def asked(self) -> dict[str, Any]:
         """What has to be the same for a folder to be gone on with."""
+        base = {name: value for name, value in self.base.items() if name not in FREE}
         return plain(
-            {"table": self.table, "base": self.base, "downstream": self.downstream}
+            {"table": self.table, "settings": base, "downstream": self.downstream}
             | {"budget": self.budget, "seed": self.seed}
         )
 

@@ -32,12 +32,15 @@ def reproduce_table(asked: Mapping[str, Any]) -> Plan | Filled:
         console.print(words, markup=False)
 
     table = open_table(asked["name"])
+    if not isinstance(asked["data"], str | Path):
+        raise InputError("reproduce takes data by its name or path: every run opens it anew in a process of its own")
     if asked["seeds"] < 1:
         raise InputError(f"seeds is {asked['seeds']}: expected 1 or more")
     budget = parse_budget(asked["budget"])
     if budget and asked["epochs"]:
         raise InputError("epochs and budget both say how long runs are: give one of them")
     base = {key: value for key, value in asked.items() if key not in OWN and value is not None}
+    base["data"] = str(base["data"])
     folder = Path(asked["output"] or default_output(table.name, base))
     seeds = range(asked["seed"], asked["seed"] + asked["seeds"])
     downstream = asked["downstream"] or {}

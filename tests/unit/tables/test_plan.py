@@ -3,18 +3,23 @@
 import dataclasses
 
 import pytest
+import torch
 
 from fullrank.errors import InputError
 from fullrank.runs.settings import resolve
-from fullrank.tables import open_table
+from fullrank.tables import names, open_table
+from fullrank.tables import plan as planning
+from fullrank.tables.carry_out import refuse_other
 from fullrank.tables.expand import expand
 from fullrank.tables.plan import (
     Plan,
     Trial,
     beside,
     fit_budget,
+    is_timed,
     parse_budget,
     settings_in_words,
+    side_by_side,
     total_seconds,
     with_epochs,
 )
@@ -106,3 +111,39 @@ def test_settings_as_on_the_command_line():
         "views": [{"count": 2}, {"count": 6}],
     }
     assert settings_in_words(settings) == "method byol, regularize.variance 25, predictor none, 8 views"
+
+
+def test_a_table_is_gone_on_with_where_nothing_but_the_how_is_another(tmp_path):
+    plan = plan_of("expander", 0.1)
+    plan.write(tmp_path)
+    elsewhere = dataclasses.replace(plan, seeds=3, jobs=(), slots=8, base=BASE | {"accelerator": "cpu", "workers": 4})
+    refuse_other(elsewhere, tmp_path)
+    for other, words in (
+        ({"base": BASE | {"backbone": "resnet18"}}, "with backbone None, not resnet18"),
+        ({"seed": 1}, "with seed 0, not 1"),
+        ({"table": "coefficients"}, "with table expander, not coefficients"),
+        ({"budget": 60.0}, "with budget None, not 60.0"),
+        ({"downstream": {"VOC07": "voc"}}, "with downstream {}, not {'VOC07': 'voc'}"),
+    ):
+        with pytest.raises(InputError, match=words):
+            refuse_other(dataclasses.replace(plan, **other), tmp_path)
+
+
+def test_runs_side_by_side(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(planning, "cpu_count", lambda: 6)
+    monkeypatch.setattr(planning, "available_memory", lambda: 64 << 30)
+    assert side_by_side(BASE, 24, timed=False) == (6, 1)
+    assert side_by_side(BASE, 2, timed=False) == (2, 3)
+    assert side_by_side(BASE, 24, timed=True) == (1, 6)  # each has the machine for itself
+    monkeypatch.setattr(planning, "available_memory", lambda: 7 << 30)
+    assert side_by_side(BASE, 24, timed=False) == (2, 3)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert side_by_side(BASE, 24, timed=False) == (4, None)
+    assert side_by_side(BASE, 3, timed=False) == (3, None)
+    assert side_by_side(BASE | {"accelerator": "cpu"}, 24, timed=False) == (2, 3)
+
+
+def test_which_tables_are_timed():
+    assert [name for name in names() if is_timed(open_table(name))] == ["cost"]
