@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fullrank import collapse, data, losses, views
-    from fullrank.commands import check, diagnose, embed, evaluate, train
+    from fullrank.commands import check, compare, diagnose, embed, evaluate, export, reproduce, train
     from fullrank.errors import InputError
     from fullrank.runs.folder import Run, load_run
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    **dict.fromkeys(("check", "diagnose", "embed", "evaluate", "export", "train"), "fullrank.commands"),
+    **dict.fromkeys(
+        ("check", "compare", "diagnose", "embed", "evaluate", "export", "reproduce", "train"), "fullrank.commands"
+    ),
     **dict.fromkeys(("Run", "load_run"), "fullrank.runs.folder"),
     "InputError": "fullrank.errors",
 }
@@ -25,6 +27,7 @@ __all__ = [
     "Run",
     "check",
     "collapse",
+    "compare",
     "data",
     "diagnose",
     "embed",
@@ -32,6 +35,7 @@ __all__ = [
     "export",
     "load_run",
     "losses",
+    "reproduce",
     "train",
     "views",
 ]

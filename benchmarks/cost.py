@@ -1,0 +1,68 @@
+"""What VICReg, Barlow Twins, BYOL and SwAV with and without multi-crop cost, side by side and beside their peers.
+
+    python benchmarks/cost.py --data cifar10.tar.xz --backbone resnet10t --budget 1h --out docs/results/cost-cifar10.md
+
+The talk's table of costs, each run with the machine for itself; then, where lightly and stable-pretraining are
+installed, steps a second of the same methods there and here (`steps.py`, views made beforehand), in the same call.
+"""
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import fullrank
+from fullrank.tables.filled import markdown_table
+
+METHODS = ("vicreg", "barlowtwins", "byol", "swav")
+PEERS = ("lightly", "stable_pretraining")
+
+
+def beside_peers(rounds: int) -> str:
+    """Steps a second of fullrank and of each peer, as Markdown; what is missing where a peer is not installed."""
+    missing = [name for name in PEERS if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"Not installed, so not measured beside it: {', '.join(missing)}."
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "steps"
+        script = str(Path(__file__).with_name("steps.py"))
+        subprocess.run(
+            [sys.executable, script, "--only", *METHODS, "--rounds", str(rounds), "--out", str(out)], check=True
+        )
+        found = json.loads(out.with_suffix(".json").read_text())
+    rows = []
+    for row in found["rows"]:
+        speeds = row["steps_per_second"]
+        peers = [f"{name} {speeds[name]:.2f}" for name in speeds if name not in ("fullrank", "as it trains")]
+        low, middle, high = row["ratio, as it trains"]
+        rows.append([row["method"], f"{speeds['as it trains']:.2f}", ", ".join(peers), f"{middle} ({low} to {high})"])
+    return "Steps a second on views that are already made, one thread; ratios to the faster peer:\n\n" + markdown_table(
+        ["method", "fullrank", "peers", "ratio (quartiles)"], rows
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="shapes")
+    parser.add_argument("--backbone")
+    parser.add_argument("--recipe")
+    parser.add_argument("--budget")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--folder")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    asked = {"data": options.data, "backbone": options.backbone, "recipe": options.recipe, "budget": options.budget}
+    filled = fullrank.reproduce("cost", **asked, seeds=options.seeds, output=options.folder)
+    text = filled.markdown() + "\n" + beside_peers(options.rounds) + "\n"
+    print(text)
+    if options.out:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
