@@ -22,9 +22,9 @@ SUMMARIES = {
     "tables": "show the tables and figures of the talk, or one with its published numbers",
 }
 JSON_COMMANDS = ("check", "evaluate", "diagnose", "methods", "tables", "reproduce", "compare")
-# How often a thread without work looks for some before it sleeps. Looking on for longer makes a step a tenth faster on
-# idle cores, and ten times slower where another run wants them too (docs/training.md).
-SPINS = "1000"
+# How often a thread without work looks for some before it sleeps: fastest on idle cores, and slow where another run wants
+# them too, for which docs/training.md has a smaller number.
+SPINS = "20000"
 
 
 def main(arguments: list[str] | None = None) -> int:
