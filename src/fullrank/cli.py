@@ -22,8 +22,8 @@ SUMMARIES = {
     "tables": "show the tables and figures of the talk, or one with its published numbers",
 }
 JSON_COMMANDS = ("check", "evaluate", "diagnose", "methods", "tables", "reproduce", "compare")
-# How often a thread without work looks for some before it sleeps: fastest on idle cores, and slow where another run wants
-# them too, for which docs/training.md has a smaller number.
+# How often a thread without work looks for some before it sleeps: fastest on idle cores, and slow where another run
+# wants them too, for which docs/training.md has a smaller number.
 SPINS = "20000"
 
 
