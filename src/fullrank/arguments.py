@@ -34,7 +34,7 @@ FIRST = {
 def parse(name: str, arguments: list[str], *, with_json: bool) -> dict[str, Any]:
     """The keyword arguments of command `name`. Raises `InputError` for anything that is not one of them."""
     function = getattr(commands, name)
-    if name == "compare":
+    if get_type_hints(function)[FIRST[name]] == list[str]:
         arguments = gathered(arguments)
     arguments = normalise(arguments, FIRST[name], flags(function) | {"json"})
     config = read_config(arguments) if name == "train" else {}
@@ -89,7 +89,7 @@ def normalise(arguments: list[str], first: str, flags: set[str]) -> list[str]:
 
 
 def gathered(arguments: list[str]) -> list[str]:
-    """RUN RUN RUN --options as one list of runs in front of the options."""
+    """FIRST FIRST FIRST --options as one list in front of the options."""
     first = next((place for place, each in enumerate(arguments) if each.startswith("-")), len(arguments))
     return [json.dumps(arguments[:first]), *arguments[first:]] if first else arguments
 

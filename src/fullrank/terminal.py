@@ -28,7 +28,8 @@ def show(name: str, result: Any, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps(as_object(name, result)))
     else:
-        {"train": show_run, "diagnose": show_verdicts, "evaluate": show_evaluation}.get(name, show_plain)(result)
+        own = {} if hasattr(result, "render") else SHOWN
+        own.get(name, show_plain)(result)
     if name == "reproduce" and getattr(result, "failed", None):
         return 1
     return 2 if name == "check" and result.problems else 0
@@ -61,10 +62,7 @@ def show_plain(result: Any) -> None:
 
 
 def show_run(run: Any) -> None:
-    """What training bought, the verdict, and where things are; or the plan of a run."""
-    if hasattr(run, "render"):
-        show_plain(run)
-        return
+    """What training bought, the verdict, and where things are."""
     from fullrank.runs.folder import BACKBONE, REPORT
 
     summary, console = run.summary, Console(highlight=False, soft_wrap=True)
@@ -149,3 +147,7 @@ def show_evaluation(result: dict[str, Any]) -> None:
         console.print(note, markup=False)
     for note in result.get("notes", []):
         console.print(f"note: {note}", markup=False)
+
+
+# How the results of commands are shown that cannot show themselves.
+SHOWN = {"train": show_run, "diagnose": show_verdicts, "evaluate": show_evaluation}

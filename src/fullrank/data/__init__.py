@@ -15,7 +15,7 @@ from fullrank.errors import InputError, unknown
 if TYPE_CHECKING:
     from fullrank.data.streams import Stream
 
-__all__ = ["Source", "UnreadableImage", "drawn", "open_pictures", "open_source"]
+__all__ = ["Source", "UnreadableImage", "open_pictures", "open_source", "some_of"]
 
 NAMES = ("shapes", "digits")
 FROM_STREAM = 2 << 30
@@ -54,16 +54,16 @@ def open_source(
         InputError: the data is missing, empty, damaged or of an unknown kind; one line says what to do.
     """
     opened = _open_whole(data, split, include, captions, annotations, label_column)
-    if samples is None:
-        return opened
+    return opened if samples is None else some_of(opened, samples)
+
+
+def some_of(opened: Source | Stream, samples: int) -> Source:
+    """So many of the pictures in their order, drawn once for all; of a stream the first."""
     if not isinstance(opened, Source):
         return opened.first(samples, FROM_STREAM)
-    return opened if samples >= len(opened) else Chosen(opened, drawn(len(opened), samples))
-
-
-def drawn(count: int, samples: int) -> np.ndarray:
-    """Positions of `samples` out of `count` pictures, in order, drawn once for all."""
-    return np.sort(np.random.default_rng(0).permutation(count)[:samples])
+    if samples >= len(opened):
+        return opened
+    return Chosen(opened, np.sort(np.random.default_rng(0).permutation(len(opened))[:samples]))
 
 
 def _open_whole(

@@ -69,7 +69,11 @@ def render(data: ReportData) -> str:
         **parts,
         data=data,
         summary=data.summary,
-        contents=[(key, title) for key, title, _ in CONTENTS if parts[key]],
+        contents=[("verdict", "Verdict"), *((key, title) for key, title, _ in CONTENTS if parts[key])],
+        page_title=f"{data.name}: {wording.headline(data).lower()}",
+        name=data.name,
+        heading=wording.headline(data),
+        facts=sections.facts(data.summary),
         worst=wording.worst(data.branches),
         reference=sections.reference_source(data, [*parts["losses"], *parts["live"]]),
         colour_scale=figures.colour_scale(),
@@ -82,7 +86,8 @@ def render(data: ReportData) -> str:
 def fill(template: str, hover: Mapping[str, Any], **content: Any) -> str:
     """A page of the library's style: `template` filled, with style and script inside and what its figures read out.
 
-    The template may take `chart` and `bars` from macros.html, and has to place `style`, `script` and `figures_json`.
+    The template extends layout.html, which takes `page_title`, `name`, `heading`, `facts` and `contents` (places and
+    titles of the sections), and may take `chart` and `bars` from macros.html.
     """
     style, script = resource("style.css"), resource("script.js")
     environment = Environment(

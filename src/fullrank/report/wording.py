@@ -116,8 +116,12 @@ def percent(score: float | None) -> str:
 
 def score(scores: Mapping[str, float], name: str, digits: int = 1) -> str:
     """'51.0', or '51.0 ± 0.3' where the scores have its standard deviation over seeds."""
-    spread = scores.get(f"{name}_std")
-    return f"{scores[name]:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
+    return with_spread(scores[name], scores.get(f"{name}_std"), digits)
+
+
+def with_spread(value: float, spread: float | None, digits: int = 1) -> str:
+    """'51.0', or '51.0 ± 0.3'."""
+    return f"{value:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
 
 
 def spread(evaluation: Mapping[str, Any]) -> list[str]:

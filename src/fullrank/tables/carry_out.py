@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +18,7 @@ import torch
 from fullrank.errors import InputError
 from fullrank.report.wording import duration
 from fullrank.tables.expand import Job
-from fullrank.tables.plan import Plan, environment_of, last_words
+from fullrank.tables.plan import Plan, command_of, environment_of, last_words
 from fullrank.tables.work import is_done, run_folder
 
 LOOK = 0.1  # seconds between two looks at the runs
@@ -90,7 +89,7 @@ def start(plan: Plan, folder: Path, job: Job, seed: int, slot: int) -> Running:
         environment["CUDA_VISIBLE_DEVICES"] = visible_devices()[slot]
     log = folder / "logs" / f"{run_folder(folder, job, seed).name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "fullrank.tables.work", str(os.getpid()), str(folder), job.name, str(seed)]
+    command = command_of(folder, job, seed)
     with open(log, "w", encoding="utf-8") as file:
         # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
         process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)

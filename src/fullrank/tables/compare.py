@@ -16,15 +16,14 @@ from rich.table import Table as Grid
 
 from fullrank.errors import InputError
 from fullrank.evaluation.repeated import SPREAD, mean_of
-from fullrank.files import plain, write_text
+from fullrank.files import plain
 from fullrank.report.sections import Row
-from fullrank.report.wording import SCORES, duration
+from fullrank.report.wording import MISSING, SCORES, duration, with_spread
 from fullrank.runs.folder import Run
 from fullrank.runs.settings import FREE
-from fullrank.tables.filled import coloured, markdown_table
-from fullrank.tables.outcome import MEASURED, NONE, Outcome, outcome_of, with_spread
+from fullrank.tables.outcome import MEASURED, Outcome, outcome_of
 from fullrank.tables.page import CURVES, MOST_CURVES, curve_chart, render, toned
-from fullrank.tables.reproduce import make_folder
+from fullrank.tables.written import coloured, markdown_table, write_all
 
 # Settings that say nothing of what a run is.
 ASIDE = {*FREE, "seed", "recipe"}
@@ -57,8 +56,8 @@ class Compared:
         """Of one line."""
         outcome = self.outcomes[line]
         found = [each[line] for each in self.evaluations.values()]
-        scores = [NONE if score is None else with_spread(*score, 1) for score in found]
-        settings = [NONE if each[line] in (None, "") else words_of(each[line]) for each in self.differing.values()]
+        scores = [MISSING if score is None else with_spread(*score, 1) for score in found]
+        settings = [MISSING if each[line] in (None, "") else words_of(each[line]) for each in self.differing.values()]
         return [
             *[self.names[line], *settings, *scores, f"{outcome.measured('untrained')} → {outcome.measured('knn')}"],
             *[outcome.verdict("Y"), outcome.verdict("Z"), outcome.measured("Y_rank"), outcome.measured("Z_rank")],
@@ -127,7 +126,8 @@ class Compared:
             if "knn" in one.values
         ]
         return render(
-            title=f"{len(self.names)} runs",
+            page_title=f"{len(self.names)} runs",
+            name=f"{len(self.names)} runs",
             heading="Side by side",
             lead="",
             notices=[],
@@ -182,7 +182,7 @@ def compare_runs(folders: Sequence[str | Run], output: str | None) -> Compared:
         evaluations_of(lines),
     )
     if output:
-        write_all(found, Path(output))
+        write_all(found, found.page(), Path(output), "compare")
     return found
 
 
@@ -207,16 +207,8 @@ def evaluations_of(lines: Sequence[Sequence[Run]]) -> dict[str, list[tuple[float
 
 
 def title_of(evaluation: Mapping[str, Any]) -> str:
-    """What was evaluated, in few words."""
+    """What was evaluated, on what, in few words."""
     scores = evaluation.get("scores") or {}
     quoted = next((SCORES.get(name, name) for name in QUOTED if name in scores), "")
-    return " ".join(filter(None, [evaluation["protocol"], evaluation.get("variant", ""), quoted]))
-
-
-def write_all(found: Compared, folder: Path) -> None:
-    """The comparison as Markdown, CSV, JSON and a page."""
-    make_folder(folder)
-    write_text(folder / "compare.md", found.markdown())
-    write_text(folder / "compare.csv", found.csv())
-    write_text(folder / "compare.json", json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / "compare.html", found.page())
+    words = [evaluation["protocol"], evaluation.get("variant", ""), quoted, f"on {evaluation['data']}"]
+    return " ".join(filter(None, words))

@@ -16,16 +16,15 @@ from rich.markup import escape
 from rich.table import Table as Grid
 
 from fullrank.files import plain
-from fullrank.report.wording import duration
+from fullrank.report.wording import MISSING, duration, with_spread
 from fullrank.runs.folder import Run
 from fullrank.tables.expand import WIDTH_OPTIONS, judges_of
-from fullrank.tables.outcome import MEASURED, NONE, Outcome, agreement, outcome_of, score_of, with_spread
+from fullrank.tables.outcome import MEASURED, Outcome, agreement, outcome_of, score_of
 from fullrank.tables.plan import Plan, settings_in_words
 from fullrank.tables.talk import COLLAPSE, Cell, Table, in_words, open_table
 from fullrank.tables.work import is_done, run_folder
+from fullrank.tables.written import coloured, markdown_table
 
-VERDICTS = {"healthy": "green", "dimensional": "yellow", "complete": "red"}
-SHORT = {"dimensional collapse": "dimensional", "complete collapse": "complete"}
 SCALED = (*WIDTH_OPTIONS, "batch_size", "backbone2")
 TOO_SHORT = "Most runs neither collapsed nor learned: they may be too short to tell. Give a larger --budget."
 
@@ -69,7 +68,7 @@ class Line:
     def own_words(self) -> str:
         """The number with its spread."""
         if self.ours is None:
-            return "failed" if self.failure else NONE
+            return "failed" if self.failure else MISSING
         return with_spread(*self.ours, 1 if self.cell.column.unit == "%" else 3)
 
     @property
@@ -79,20 +78,18 @@ class Line:
 
     def measured(self, name: str, digits: int = 1) -> str:
         """A value of its runs with its spread."""
-        return NONE if self.outcome is None else self.outcome.measured(name, digits)
+        return MISSING if self.outcome is None else self.outcome.measured(name, digits)
 
     def verdict(self, name: str) -> str:
         """Of Y or Z."""
-        return NONE if self.outcome is None else self.outcome.verdict(name)
+        return MISSING if self.outcome is None else self.outcome.verdict(name)
 
     @property
     def agreement(self) -> str:
         """Whether it agrees with what was published."""
-        return (
-            NONE
-            if self.agrees is None and not self.differs
-            else {True: "yes", False: "no", None: "in part"}[self.agrees]
-        )
+        if self.agrees is None:
+            return "in part" if self.differs else MISSING
+        return "yes" if self.agrees else "no"
 
 
 @dataclass(frozen=True)
@@ -191,7 +188,7 @@ class Filled:
             knn = f"{line.measured('untrained')} → {line.measured('knn')}"
             verdicts = (in_short(line.verdict(each)) for each in ("Y", "Z"))
             published = in_words(line.cell.published)
-            taken = NONE if line.outcome is None else f"{line.outcome.values['seconds']:.0f} s"
+            taken = MISSING if line.outcome is None else f"{line.outcome.values['seconds']:.0f} s"
             grid.add_row(*map(escape, [*name, line.own_words, published, knn]), *verdicts, taken, line.agreement)
         below = [self.in_one_line] if self.in_one_line else []
         below += [f"differs: {words}" for words in self.differences]
@@ -312,28 +309,14 @@ def cells_of(line: Line, table: Table, *, scaled: bool) -> list[str]:
     return [
         *[line.cell.row.name, *here, *shown, *several, line.own_words + unit, in_words(line.cell.published), knn],
         *[line.verdict("Y"), line.verdict("Z"), *(line.measured(name, 3) for name in table.curves)],
-        *[line.measured("Z_rank"), NONE if seconds is None else duration(seconds)],
+        *[line.measured("Z_rank"), MISSING if seconds is None else duration(seconds)],
         *[f"{line.measured('peak_memory')} GiB", line.agreement],
     ]
 
 
 def in_short(verdict: str) -> str:
     """A verdict in one or two words, in its colour."""
-    for words, short in SHORT.items():
-        verdict = verdict.replace(words, short) if verdict.startswith(words) else verdict
-    return coloured(verdict)
-
-
-def coloured(words: str) -> str:
-    """A verdict in its colour, other words as they are."""
-    colour = next((colour for verdict, colour in VERDICTS.items() if words.startswith(verdict)), None)
-    return escape(words) if colour is None else f"[{colour}]{escape(words)}[/]"
-
-
-def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(str(words).replace('|', '/') for words in line)} |" for line in lines)
+    return coloured(verdict).replace(" collapse", "")
 
 
 def fill(plan: Plan, folder: Path, seeds: Sequence[int], failed: Mapping[str, str]) -> Filled:

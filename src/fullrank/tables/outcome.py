@@ -10,24 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from fullrank.evaluation.repeated import SPREAD, mean_of
+from fullrank.report.wording import MISSING, score
 from fullrank.runs.folder import METRICS, Run
 from fullrank.tables.talk import COLLAPSE, Cell
 from fullrank.tables.work import judge_key, judged
 from fullrank.training.monitor import LOOKED, read_metrics
 
 COMPLETE = "complete collapse"
-NONE = "–"
 COMMON = 100  # epochs for which a time is given
 STANDARD_ERRORS = 2  # by which a kNN accuracy has to be above that of the untrained network to count as above
-# name of a value -> heading, unit
-MEASURED = {
-    "knn": ("kNN", "%"),
-    "untrained": ("untrained kNN", "%"),
-    "Y_rank": ("rank Y", ""),
-    "Z_rank": ("rank Z", ""),
-    "seconds": ("training", "s"),
-    "peak_memory": ("peak memory", "GiB"),
-}
+MEASURED = ("knn", "untrained", "Y_rank", "Z_rank", "seconds", "peak_memory")  # values of a run that are written out
 
 
 @dataclass(frozen=True)
@@ -60,18 +52,13 @@ class Outcome:
 
     def measured(self, name: str, digits: int = 1) -> str:
         """A value with its spread."""
-        if name not in self.values:
-            return NONE
-        return with_spread(self.values[name], self.values.get(f"{name}{SPREAD}"), digits)
+        return score(self.values, name, digits) if name in self.values else MISSING
 
     def verdict(self, name: str) -> str:
         """Of Y or Z in words, with how many runs it was where not all."""
-        words = self.verdicts.get(name, NONE)
-        return (
-            words
-            if self.agreed.get(name, self.seeds) == self.seeds
-            else f"{words} ({self.agreed.get(name)} of {self.seeds})"
-        )
+        words = self.verdicts.get(name, MISSING)
+        agreed = self.agreed.get(name, self.seeds)
+        return words if agreed == self.seeds else f"{words} ({agreed} of {self.seeds})"
 
     @property
     def gained(self) -> bool | None:
@@ -96,11 +83,6 @@ class Outcome:
             "gained": self.gained,
             "scores": {key: dict(scores) for key, scores in self.scores.items()},
         }
-
-
-def with_spread(value: float, spread: float | None, digits: int) -> str:
-    """'51.0', or '51.0 ± 0.3'."""
-    return f"{value:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
 
 
 def outcome_of(folders: Sequence[Path]) -> Outcome:
@@ -160,7 +142,7 @@ def agreement(cell: Cell, outcome: Outcome) -> tuple[bool | None, str]:
     if outcome.collapsed == wanted and gained != wanted:
         return True, ""
     if outcome.collapsed != wanted and gained == wanted:
-        return False, f"{by_verdict}, {by_knn}"
+        return False, f"{by_verdict}, {by_knn}; Z: {outcome.reason}" if outcome.reason else f"{by_verdict}, {by_knn}"
     return None, f"{by_verdict}, but {by_knn}"
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from fullrank.report.figures import Chart, Curve, line_chart
 from fullrank.report.page import fill
 from fullrank.report.sections import Row
+from fullrank.report.wording import HEADLINES
 from fullrank.tables.filled import TOO_SHORT, Filled, Line
 from fullrank.tables.outcome import Outcome, course_of
 from fullrank.tables.plan import settings_in_words
@@ -28,7 +29,6 @@ SECTIONS = {
     "explanations": "What stands for what",
 }
 MOST_CURVES = 10  # in one chart: so many colours there are
-TONES = {"healthy": "healthy", "dimensional collapse": "dimensional-collapse", "complete collapse": "complete-collapse"}
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def build_page(filled: Filled) -> str:
     charts = [*curves_of(filled)]
     compared = bars_of(filled)
     return render(
-        title=f"{table.name}: {table.question}",
+        page_title=f"{table.name}: {table.question}",
+        name=table.name,
         heading=table.question,
         lead=f"{filled.in_one_line}." if filled.in_one_line else "",
         notices=notices,
@@ -83,7 +84,7 @@ def render(**content: Any) -> str:
 
 def toned(words: str) -> Words:
     """A verdict in its colour, other words as they are."""
-    return Words(words, next((tone for verdict, tone in TONES.items() if words.startswith(verdict)), ""))
+    return Words(words, next((verdict.replace(" ", "-") for verdict in HEADLINES if words.startswith(verdict)), ""))
 
 
 def bars_of(filled: Filled) -> list[Row]:

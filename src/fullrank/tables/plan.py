@@ -32,6 +32,7 @@ from fullrank.runs.settings import FREE, resolve
 from fullrank.tables.expand import Job, expand
 from fullrank.tables.talk import Table, open_table
 from fullrank.training.estimate import Opened, open_few, seconds_of_step
+from fullrank.training.gain import FINAL
 
 PLAN = "plan.json"
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -42,7 +43,6 @@ AMOUNTS = ("invariance", "variance", "covariance", "learning_rate", "weight_deca
 TIMED = ("hours_per_100_epochs", "peak_memory")  # scores that say what a run takes
 MEMORY = 3 << 30  # bytes that a run on a CPU may need
 MOST_SLOTS = 8  # runs side by side on a CPU
-MEASURED = 7000  # pictures that the end of a run looks at, by two networks
 WHOLE_FROM = 0.6  # all pictures are used where at least this share of a run's time is left for training
 SHARE = 0.5  # the same of a subset
 FEWEST_BATCHES = 4  # of the largest batch, in an epoch of a subset
@@ -226,7 +226,7 @@ def side_by_side(base: Mapping[str, Any], runs: int, *, timed: bool) -> tuple[in
     """How many runs go on at once and with how many threads each, None on GPUs: one a GPU, and on a CPU one a core.
 
     Runs of a thread each waste none of it on waiting for each other: two beside each other on two cores take as long
-    together as 1.2 of them with two threads, one after the other (benchmarks/results/spins-cpu.json). Where time itself
+    together as 1.3 of them with two threads, one after the other (benchmarks/results/spins-cpu.json). Where time itself
     is what a table shows, each has the machine for itself.
     """
     if torch.cuda.is_available() and base.get("accelerator") != "cpu":
@@ -251,6 +251,11 @@ def own_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def command_of(folder: Path, job: Job, seed: int) -> list[str]:
+    """What starts the process of a run (`tables.work`)."""
+    return [sys.executable, "-m", "fullrank.tables.work", str(os.getpid()), str(folder), job.name, str(seed)]
 
 
 def environment_of(plan: Plan) -> dict[str, str]:
@@ -287,17 +292,8 @@ def try_out(plan: Plan, opened: Opened) -> Trial:
         began = time.monotonic()
         first = dataclasses.replace(plan.jobs[0], settings={**plan.jobs[0].settings, "steps": 1})
         dataclasses.replace(plan, jobs=(first,)).write(folder)
-        command = [
-            sys.executable,
-            "-m",
-            "fullrank.tables.work",
-            str(os.getpid()),
-            str(folder),
-            first.name,
-            str(plan.seed),
-        ]
-        asked = [*command, *map(str, sizes)]
-        done = subprocess.run(asked, capture_output=True, text=True, env=environment_of(plan))
+        command = [*command_of(folder, first, plan.seed), *map(str, sizes)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment_of(plan))
         if done.returncode:
             raise InputError(f"a short run of {first.name} failed: {last_words(done.stderr)}")
         whole = time.monotonic() - began
@@ -322,17 +318,13 @@ def beside(plan: Plan, job: Job, count: int, trial: Trial) -> float:
     """Seconds of a run apart from its steps."""
     batch = resolve({**plan.base, **job.settings}).batch_size
     forward = plan.step[job.name] / batch / 6  # of a picture: a step is two views there and back, which is thrice that
-    return trial.fixed + trial.per_picture * count + forward * 2 * min(MEASURED, count)
+    return trial.fixed + trial.per_picture * count + forward * 2 * min(sum(FINAL), count)  # both networks, at the end
 
 
 def training(plan: Plan, job: Job, count: int, epochs: float | None) -> float:
     """Seconds of a run's steps."""
     settings = resolve({**plan.base, **job.settings})
-    steps = (
-        settings.steps
-        if settings.steps and epochs is None
-        else (epochs or settings.epochs) * (count // settings.batch_size)
-    )
+    steps = (epochs or settings.epochs) * (count // settings.batch_size)
     return max(1, int(steps)) * plan.step[job.name]
 
 

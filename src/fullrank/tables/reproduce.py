@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fullrank.errors import InputError
-from fullrank.files import unwritable, write_text
-from fullrank.runs.settings import resolve
+from fullrank.files import unwritable
 from fullrank.tables.carry_out import carry_out, refuse_other
 from fullrank.tables.filled import Filled, fill
 from fullrank.tables.page import build_page
 from fullrank.tables.plan import PLAN, Plan, make_plan, parse_budget
 from fullrank.tables.talk import open_table
+from fullrank.tables.written import make_folder, write_all
 from fullrank.terminal import log_console
-from fullrank.training.fit import default_folder
+from fullrank.training.fit import data_stem
 
 # Options of the command that say how a table is carried out; the others go to its runs.
 OWN = ("name", "output", "downstream", "budget", "seed", "seeds", "plan", "overwrite")
@@ -62,13 +61,14 @@ def reproduce_table(asked: Mapping[str, Any]) -> Plan | Filled:
         plan.write(folder)
     console.print(plan.render())
     failed = carry_out(plan, folder, seeds, say)
-    return written(fill(plan, folder, seeds, failed))
+    filled = fill(plan, folder, seeds, failed)
+    write_all(filled, build_page(filled), folder, "table")
+    return filled
 
 
 def default_output(table: str, base: Mapping[str, Any]) -> str:
     """reproductions/<table>-<data>."""
-    data = Path(default_folder(resolve({**base, "method": "vicreg"}))).name.removesuffix("-vicreg")
-    return f"reproductions/{table}-{data}"
+    return f"reproductions/{table}-{data_stem(base['data'])}"
 
 
 def refuse_used(folder: Path) -> None:
@@ -78,20 +78,3 @@ def refuse_used(folder: Path) -> None:
             raise InputError(f"{folder} is not empty and holds no table: choose another --output")
     except OSError as error:
         raise unwritable(folder, error) from error
-
-
-def make_folder(folder: Path) -> None:
-    """The folder of a table."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-
-
-def written(filled: Filled) -> Filled:
-    """The same, written as Markdown, CSV, JSON and a page."""
-    write_text(filled.folder / "table.md", filled.markdown())
-    write_text(filled.folder / "table.csv", filled.csv())
-    write_text(filled.folder / "table.json", json.dumps(filled.to_dict(), indent=1, ensure_ascii=False) + "\n")
-    write_text(filled.folder / "table.html", build_page(filled))
-    return filled

@@ -1,8 +1,8 @@
 """One run of a table, in a process of its own: `python -m fullrank.tables.work PARENT FOLDER JOB SEED`.
 
 A process each, so that a run that fails or is killed takes no other with it; it stops when PARENT, the number of the
-process that started it, is gone. With numbers of pictures behind, it is a
-trial: what a run takes on so many is written down, and nothing is kept.
+process that started it, is gone. With numbers of pictures behind, it is a trial: what a run takes on so many is written
+down, and nothing is kept.
 """
 
 from __future__ import annotations

@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fullrank.data import drawn, open_source
+from fullrank.data import open_source, some_of
 from fullrank.data.check import SourceCheck, check_source
 from fullrank.data.loading import choose_placement
-from fullrank.data.source import Chosen, Source
+from fullrank.data.source import Source
 from fullrank.data.streams import Stream
 from fullrank.errors import InputError
 from fullrank.evaluation.features import choose_device
@@ -180,8 +180,7 @@ def open_few(settings: SimpleNamespace) -> Opened:
     whole = open_source(settings.data, settings.split, settings.include, settings.captions, samples=settings.samples)
     if not isinstance(whole, Stream) and settings.batch_size > len(whole):
         raise InputError(f"batch_size {settings.batch_size} is larger than the set of {len(whole)} images: lower it")
-    count = LOOKED if isinstance(whole, Stream) else min(LOOKED, len(whole))
-    few = whole.first(count) if isinstance(whole, Stream) else Chosen(whole, drawn(len(whole), count))
+    few = some_of(whole, LOOKED)
     prepared = prepare(_with_pictures(settings, few, few=2), Console(quiet=True))
     forced = None if settings.placement == "auto" else settings.placement
     placement, _ = choose_placement(whole, prepared.pixels, prepared.image_size, forced)
@@ -190,6 +189,8 @@ def open_few(settings: SimpleNamespace) -> Opened:
 
 def seconds_of_step(settings: SimpleNamespace, opened: Opened) -> float:
     """Of an optimiser step of these settings on one device, its views included: the median of a few.
+
+    Where workers decode, what they are ahead with when the first step ends is not in it.
 
     Raises `InputError` for settings that a run would refuse.
     """

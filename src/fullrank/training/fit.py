@@ -88,9 +88,14 @@ def train_run(given: Mapping[str, Any]) -> Run:
 
 def default_folder(settings: SimpleNamespace) -> str:
     """runs/<data>-<method>."""
-    data = settings.data if isinstance(settings.data, str | Path) else "array"
-    stem = Path(str(data).split("[")[0]).name.split(".")[0].replace(":", "-").replace(",", "-").replace("=", "")
-    return f"runs/{stem or 'data'}-{settings.method}"
+    return f"runs/{data_stem(settings.data)}-{settings.method}"
+
+
+def data_stem(data: Any) -> str:
+    """What data is called in the name of a folder."""
+    named = str(data) if isinstance(data, str | Path) else "array"
+    stem = Path(named.split("[")[0]).name.split(".")[0].replace(":", "-").replace(",", "-").replace("=", "")
+    return stem or "data"
 
 
 def is_first_process() -> bool:

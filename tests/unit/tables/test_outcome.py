@@ -1,12 +1,14 @@
 """What runs gave, put together over seeds and compared with what was published."""
 
+import dataclasses
 import json
 import math
 import statistics
 
 import pytest
 
-from fullrank.tables.outcome import Outcome, agreement, outcome_of, with_spread
+from fullrank.report.wording import with_spread
+from fullrank.tables.outcome import Outcome, agreement, outcome_of
 from fullrank.tables.talk import Cell, Column, Row
 
 HEALTHY, FLAT, POINT = "healthy", "dimensional collapse", "complete collapse"
@@ -16,6 +18,14 @@ def outcome(knn=60.0, untrained=30.0, z=HEALTHY, y=HEALTHY, queries=2000, runs=(
     values = {"knn": knn, "untrained": untrained} if knn is not None else {}
     agreed = {"Y": len(runs), "Z": len(runs)}
     return Outcome(runs, values, {"Y": y, "Z": z}, agreed, {}, queries, "")
+
+
+def test_a_difference_says_why():
+    found = dataclasses.replace(outcome(), reason="95 % of the variance spreads over 60 directions.")
+    assert agreement(cell("collapse"), found) == (
+        False,
+        "no complete collapse, kNN above the untrained network; Z: 95 % of the variance spreads over 60 directions.",
+    )
 
 
 def cell(published):
@@ -85,7 +95,7 @@ def test_several_seeds_are_means_with_spread(tmp_path):
     scores = found.scores['{"protocol": "linear"}']
     assert scores["top1"] == statistics.mean(tops)
     assert scores["top1_std"] == pytest.approx(statistics.stdev(tops))
-    assert with_spread(scores["top1"], scores["top1_std"], 1) == "73.0 ± 3.6"
+    assert with_spread(scores["top1"], scores["top1_std"]) == "73.0 ± 3.6"
 
 
 def test_one_seed_has_no_spread(tmp_path):

@@ -59,9 +59,8 @@ def test_every_cell_has_its_line(filled):
     assert (missing.own_words, missing.agreement, missing.verdict("Z")) == ("–", "–", "–")
     assert line_of(filled, "VICReg, No Reg").own_words == "failed"
     assert filled.in_one_line == "3 of 4 cells agree with the paper on collapse or none"
-    assert filled.differences == [
-        "VICReg, BN, Var/Cov Reg: a complete collapse, kNN not above the untrained network (published: none)"
-    ]
+    words = "a complete collapse, kNN not above the untrained network; Z: because (published: none)"
+    assert filled.differences == [f"VICReg, BN, Var/Cov Reg: {words}"]
 
 
 def test_markdown_has_as_many_cells_in_every_row(filled):

@@ -1,0 +1,55 @@
+"""How tables are written: in Markdown, in colour, and all their forms into a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from rich.markup import escape
+
+from fullrank.files import unwritable, write_text
+from fullrank.terminal import STYLES
+
+
+class Writable(Protocol):
+    """A table in all its forms."""
+
+    def markdown(self) -> str:
+        """As Markdown."""
+
+    def csv(self) -> str:
+        """As CSV."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+
+
+def write_all(found: Writable, page: str, folder: Path, stem: str) -> None:
+    """A table as Markdown, CSV, JSON and page."""
+    make_folder(folder)
+    write_text(folder / f"{stem}.md", found.markdown())
+    write_text(folder / f"{stem}.csv", found.csv())
+    write_text(folder / f"{stem}.json", json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
+    write_text(folder / f"{stem}.html", page)
+
+
+def make_folder(folder: Path) -> None:
+    """Raises `InputError` where it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(str(words).replace('|', '/') for words in line)} |" for line in lines)
+
+
+def coloured(words: str) -> str:
+    """A verdict in its colour, other words as they are."""
+    colour = next((colour for verdict, colour in STYLES.items() if words.startswith(verdict)), None)
+    return escape(words) if colour is None else f"[{colour}]{escape(words)}[/]"
