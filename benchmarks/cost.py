@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 
 import fullrank
-from fullrank.tables.filled import markdown_table
+from fullrank.tables.written import markdown_table
 
 METHODS = ("vicreg", "barlowtwins", "byol", "swav")
 PEERS = ("lightly", "stable_pretraining")

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from fullrank import cli
+from tests.end_to_end.processes import Warm
 
 # A run of a few seconds: tiny pictures, a tiny network.
 TINY = ["--data", "shapes:N=256,size=32", "--backbone", "test_resnet", "--expander", "32-32-32"]
@@ -23,7 +24,12 @@ class Command:
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self.environment = os.environ | threads | {"COLUMNS": "100", "CUDA_VISIBLE_DEVICES": ""}
 
-    def start(self, *arguments, **options):
+    def start(self, *arguments):
+        """Begin where the imports are done (see `processes`)."""
+        return Warm(list(map(str, arguments)), self.folder, self.environment)
+
+    def start_cold(self, *arguments):
+        """Begin with nothing, as a user does."""
         return subprocess.Popen(
             [sys.executable, "-m", "fullrank.cli", *map(str, arguments)],
             cwd=self.folder,
@@ -31,18 +37,18 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            **options,
         )
 
     def __call__(self, *arguments):
-        process = self.start(*arguments)
+        # Training on several devices starts the command again, as it was started.
+        process = (self.start_cold if "--devices" in arguments else self.start)(*arguments)
         out, err = process.communicate(timeout=240)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
     def fails(self, *arguments):
         """Run what must be refused: exit code 2, one line on stderr, no traceback; returns the line.
 
-        In this process, as there are many: the command's own start is what all other tests here go through.
+        In this process, as there are many: processes of their own are what all other tests here go through.
         """
         out, err = io.StringIO(), io.StringIO()
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -63,6 +69,7 @@ def trained(tmp_path_factory):
     """A finished tiny run, made once: (command, folder)."""
     folder = tmp_path_factory.mktemp("trained")
     run = Command(folder)
-    done = run("train", *TINY, "--output", "run")
-    assert done.returncode == 0, done.stderr
-    return run, folder / "run", done
+    process = run.start_cold("train", *TINY, "--output", "run")
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    return run, folder / "run", subprocess.CompletedProcess(process.args, process.returncode, out, err)

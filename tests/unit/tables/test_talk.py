@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import torch
+from torch.nn import functional
 
-from fullrank import methods
+from fullrank import losses, methods
 from fullrank.cli import main
 from fullrank.errors import InputError
 from fullrank.runs.settings import resolve
@@ -62,9 +64,27 @@ def test_what_a_method_has_of_its_own_takes_the_place_of_the_regulariser():
     assert cells["VICReg", plain, "Var/Cov Reg"].settings == {"method": "vicreg"}
     simsiam = str({"SG": "✓", "PR": "✓", "BN": "✓"})
     assert cells["SimSiam", simsiam, "No Reg"].settings == {"method": "simsiam"}
-    assert cells["SimSiam", simsiam, "Var Reg"].settings == {"method": "simsiam", "regularize": {"variance": 25.0}}
+    assert cells["SimSiam", simsiam, "Var Reg"].settings == {"method": "simsiam", "regularize": {"variance": 0.5}}
     assert cells["SimSiam", simsiam, "No Reg"].published == "67.9 †"
     assert cells["SimSiam", simsiam, "No Reg"].value == 67.9
+
+
+@pytest.mark.parametrize("name", ["regularization", "collapse-std", "collapse-covariance"])
+def test_the_two_terms_stand_to_a_loss_as_vicregs_stand_to_its_invariance(name):
+    pairs = [torch.randn(2, 64, 16, dtype=torch.float64) for _ in range(2)]
+    spheres = [4 * functional.normalize(pair, dim=2) for pair in pairs]  # length sqrt(16), as the terms see them
+    invariances = [losses.vicreg(*pair)["invariance"] for pair in spheres]
+    for method, share in (("byol", 2.0), ("simsiam", 0.5)):
+        values = [getattr(losses, method)(x, y, x, y)["loss"] for x, y in pairs]
+        assert ((values[0] - values[1]) / (invariances[0] - invariances[1])).item() == pytest.approx(share)
+        given = [
+            cell.settings.get("regularize") for cell in open_table(name).cells() if cell.row.name.lower() == method
+        ]
+        assert {str(each) for each in given} == {
+            "None",
+            str({"variance": share}),
+            str({"variance": share, "covariance": share / 25}),
+        }
 
 
 def test_tables_are_listed_and_shown(capsys):

@@ -1,0 +1,100 @@
+"""A dry run of every recipe at the scale of the papers: two steps on pictures of the right shape, as many as fit here.
+
+    python benchmarks/recipes.py --out benchmarks/results/recipes-cpu.json
+
+Network, views, loss and optimiser are the recipe's own. The pictures are noise in JPEG files of 500 x 375 pixels in
+folders by class, as ImageNet's are, with captions for image and text. The batch is smaller and the precision float32.
+Every recipe is a process of its own; one that takes longer than `--limit` seconds ends the script.
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+CLASSES, EACH, SIZE = 16, 4, (375, 500)
+
+
+def make_pictures(folder: Path) -> None:
+    """`EACH` pictures of every class in `train/CLASS`, and `captions.csv` with a caption of each."""
+    import numpy as np
+    from PIL import Image
+
+    chance = np.random.default_rng(0)
+    rows = []
+    for label in range(CLASSES):
+        inside = folder / "train" / f"n{label:08}"
+        inside.mkdir(parents=True)
+        for number in range(EACH):
+            pixels = chance.integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+            path = inside / f"{number}.jpeg"
+            Image.fromarray(pixels).save(path)
+            rows.append((path.relative_to(folder).as_posix(), f"picture {number} of class {label}"))
+    with open(folder / "captions.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("path", "caption"), *rows])
+
+
+def dry_run(name: str, pictures: Path, batch: int, limit: float) -> dict[str, Any]:
+    """What two steps of a recipe gave."""
+    from fullrank.runs.folder import Run
+
+    data = ["--data", str(pictures / "captions.csv")] if name == "vse-coco" else ["--data", str(pictures / "train")]
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "run"
+        options = ["--steps", "2", "--batch_size", str(batch), "--precision", "32-true", "--output", str(output)]
+        command = [sys.executable, "-m", "fullrank.cli", "train", *data, "--recipe", name, *options]
+        done = subprocess.run([*command, "--report", "false"], capture_output=True, text=True, timeout=limit)
+        if done.returncode:
+            return {"said": done.stderr.strip().splitlines()[-1]}
+        with open(output / "metrics.csv") as file:
+            losses = [float(row["loss"]) for row in csv.DictReader(file)]
+        run = Run(output)
+        weights = sum(parameter.numel() for parameter in run.backbone.parameters())
+        return {"losses": losses, "backbone": run.settings.backbone, "backbone_parameters": weights}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("recipes", nargs="*", help="all without")
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--limit", type=float, default=600, help="seconds")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+
+    import torch
+
+    from fullrank.machine import hardware, versions
+    from fullrank.runs.settings import recipe_names
+
+    names = options.recipes or [name for name in recipe_names() if name.endswith(("-imagenet", "-coco"))]
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        make_pictures(Path(folder))
+        for name in names:
+            rows[name] = dry_run(name, Path(folder), options.batch, options.limit)
+            print(name, rows[name], flush=True)
+    worked = {
+        name for name, row in rows.items() if len(row.get("losses", [])) == 2 and all(map(math.isfinite, row["losses"]))
+    }
+    result = {
+        "steps": 2,
+        "batch": options.batch,
+        "pixels": SIZE,
+        "date": datetime.date.today().isoformat(),
+        "rows": rows,
+    }
+    result |= {"worked": sorted(worked), "versions": versions(), "hardware": hardware(torch.device("cpu"))}
+    print(f"{len(worked)} of {len(rows)} recipes gave two finite losses")
+    if options.out:
+        options.out.write_text(json.dumps(result, indent=1) + "\n")
+    return len(rows) - len(worked)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

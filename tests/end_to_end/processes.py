@@ -1,0 +1,90 @@
+"""Processes of the command that begin where their imports are done.
+
+Importing torch and lightning takes seconds, and there are some two hundred commands to run. One process imports them,
+and every command is a fork of it: a process of its own, with its own folder, environment, signals and end.
+"""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+IMPORTED = ["fullrank.commands", "fullrank.training.fit", "fullrank.tables.reproduce", "sklearn.neighbors"]
+WARM = multiprocessing.get_context("forkserver")
+WARM.set_forkserver_preload(IMPORTED)
+
+
+class Warm:
+    """A command that was started in this way, with the parts of `subprocess.Popen` that the tests use."""
+
+    def __init__(self, arguments: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self._arguments = arguments
+        ours, theirs = zip(*(WARM.Pipe(duplex=False) for _ in range(2)), strict=True)
+        self._process = WARM.Process(target=_carry_out, args=(arguments, folder, dict(environment), *theirs))
+        self._process.start()
+        for end in theirs:
+            end.close()
+        self._texts = ["", ""]
+        self._readers = [threading.Thread(target=self._read, args=pair, daemon=True) for pair in enumerate(ours)]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, which: int, end: Connection) -> None:
+        with open(os.dup(end.fileno()), encoding="utf-8") as file:
+            end.close()
+            self._texts[which] = file.read()
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def send_signal(self, number: int) -> None:
+        if self._process.exitcode is None and self._process.pid is not None:
+            os.kill(self._process.pid, number)
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it wrote; raises `subprocess.TimeoutExpired` where it has not ended in so many seconds."""
+        self._process.join(timeout)
+        if self._process.exitcode is None:
+            self._process.kill()
+            raise subprocess.TimeoutExpired(self._arguments, timeout or 0)
+        for reader in self._readers:
+            reader.join()
+        out, err = self._texts
+        return out, err
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        self._process.join(timeout)
+        return self._process.exitcode
+
+
+def _carry_out(
+    arguments: list[str], folder: Path, environment: Mapping[str, str], out: Connection, err: Connection
+) -> None:
+    """Be the command: what `python -m fullrank.cli` finds, this finds."""
+    for number, end in ((1, out), (2, err)):
+        os.dup2(end.fileno(), number)
+        end.close()
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["fullrank", *arguments]
+    from fullrank import cli
+
+    main: Callable[[list[str]], int] = cli.main
+    sys.exit(main(arguments))
