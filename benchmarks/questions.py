@@ -118,12 +118,11 @@ def hinge(seeds: int) -> dict[str, Any]:
         norms = {name: torch.autograd.grad(of(z), z)[0].norm() * (255**0.5) * 8 for name, of in HINGES.items()}
         gradients.append({"spread": size} | {name: float(norm) for name, norm in norms.items()})
         print(gradients[-1], flush=True)
-    starts = {name: [from_collapse(of, seed) for seed in range(seeds)] for name, of in HINGES.items()}
     curves: dict[str, Any] = {}
-    for name, runs in starts.items():
+    for name, of in HINGES.items():
+        runs = [from_collapse(of, seed) for seed in range(seeds)]
         at = {str(step): spread([run["std"][step] for run in runs]) for step in (0, 1, 5, 10, 20, 50, 100, STEPS)}
-        curves[name] = {"std": at, "knn": spread([run["knn"] for run in runs])}
-        curves[name]["rank"] = spread([run["rank"] for run in runs])
+        curves[name] = {"std": at} | {each: spread([run[each] for run in runs]) for each in ("out", "knn", "rank")}
         print(name, json.dumps(curves[name]), flush=True)
     return {"gradient": gradients, "start": START, "steps": STEPS, "runs": curves}
 
@@ -131,7 +130,8 @@ def hinge(seeds: int) -> dict[str, Any]:
 def from_collapse(term: Callable[[Tensor], Tensor], seed: int) -> dict[str, Any]:
     """VICReg with one of the hinges on digits, by plain gradient descent, from an embedding of spread `START`.
 
-    Plain, since Adam divides by the size of the gradient and so hides it.
+    Plain, since Adam divides by the size of the gradient and so hides it. `out` is the first step at which the spread
+    is above a half.
     """
     images, labels = digits()
     torch.manual_seed(seed)
@@ -158,7 +158,13 @@ def from_collapse(term: Callable[[Tensor], Tensor], seed: int) -> dict[str, Any]
         optimizer.step()
     with torch.no_grad():
         z = network.eval()(images)
-    return {"std": std, "knn": neighbours(z, labels), "rank": collapse.diagnose(z).measures["effective_rank"]}
+    out = next(step for step, each in enumerate(std) if each > 0.5)
+    return {
+        "std": std,
+        "out": out,
+        "knn": neighbours(z, labels),
+        "rank": collapse.diagnose(z).measures["effective_rank"],
+    }
 
 
 def digits() -> tuple[Tensor, Tensor]:
