@@ -13,6 +13,7 @@ from typing import Any
 from rich import box
 from rich.console import Group
 from rich.markup import escape
+from rich.table import Column as GridColumn
 from rich.table import Table as Grid
 
 from fullrank.files import plain
@@ -23,7 +24,7 @@ from fullrank.tables.outcome import MEASURED, Outcome, agreement, outcome_of, sc
 from fullrank.tables.plan import Plan, settings_in_words
 from fullrank.tables.talk import COLLAPSE, Cell, Table, in_words, open_table
 from fullrank.tables.work import is_done, run_folder
-from fullrank.tables.written import coloured, markdown_table
+from fullrank.tables.written import Fitted, coloured, markdown_table
 
 SCALED = (*WIDTH_OPTIONS, "batch_size", "backbone2")
 TOO_SHORT = "Most runs neither collapsed nor learned: they may be too short to tell. Give a larger --budget."
@@ -180,22 +181,31 @@ class Filled:
 
     def render(self) -> Any:
         """The table on a terminal."""
-        several = ["column"] if len(self.table.columns) > 1 else []
-        grid = Grid("row", *several, "ours", "published", "kNN", "Y", "Z", "time", "agrees", box=box.SIMPLE_HEAD)
-        for line in self.lines:
-            row = line.name.removesuffix(f", {line.cell.column.name}") + (f" ({line.here})" if line.here else "")
-            name = [row, line.cell.column.name] if several else [row]
-            knn = f"{line.measured('untrained')} → {line.measured('knn')}"
-            verdicts = (in_short(line.verdict(each)) for each in ("Y", "Z"))
-            published = in_words(line.cell.published)
-            taken = MISSING if line.outcome is None else f"{line.outcome.values['seconds']:.0f} s"
-            grid.add_row(*map(escape, [*name, line.own_words, published, knn]), *verdicts, taken, line.agreement)
         below = [self.in_one_line] if self.in_one_line else []
         below += [f"differs: {words}" for words in self.differences]
         below += [f"failed: {name}: {reason}" for name, reason in self.failed.items()]
         below += [TOO_SHORT] if self.too_short else []
         below += [*self.plan.notes, *(["± is the standard deviation over seeds."] if self.seeds > 1 else [])]
-        return Group(escape(self.table.question), grid, *map(escape, below))
+        return Group(escape(self.table.question), Fitted(self.grid), *map(escape, below))
+
+    def grid(self, *, narrow: bool) -> Grid:
+        """The cells, a line each; where that is too wide, what belongs together one below the other."""
+        several = ["column"] if len(self.table.columns) > 1 else []
+        both = GridColumn("Y, Z", min_width=len("dimensional"))
+        measured = [both, "time"] if narrow else ["Y", "Z", "time", "memory"]
+        heads = ["row", *several, "ours", "paper", "kNN", *measured, "agrees"]
+        grid = Grid(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        for line in self.lines:
+            row = line.name.removesuffix(f", {line.cell.column.name}") + (f" ({line.here})" if line.here else "")
+            name = [row, line.cell.column.name] if several else [row]
+            knn = [f"{line.measured('untrained')} →", line.measured("knn")]
+            verdicts = [in_short(line.verdict(each)) for each in ("Y", "Z")]
+            taken = MISSING if line.outcome is None else f"{line.outcome.values['seconds']:.0f} s"
+            costs = [taken, f"{line.measured('peak_memory')} GiB"]
+            facts = ["\n".join(pair) for pair in (verdicts, costs)] if narrow else [*verdicts, *costs]
+            before = [*name, line.own_words, in_words(line.cell.published), ("\n" if narrow else " ").join(knn)]
+            grid.add_row(*map(escape, before), *facts, line.agreement)
+        return grid
 
     def markdown(self) -> str:
         """The table and all that a reader of its numbers has to know, as Markdown."""

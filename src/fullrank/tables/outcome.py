@@ -108,6 +108,7 @@ def values_of(summary: Mapping[str, Any]) -> dict[str, float]:
     found = {"knn": knn.get("trained"), "untrained": knn.get("untrained")}
     for name, verdict in summary.get("verdict", {}).items():
         found[f"{name}_rank"] = verdict.get("measures", {}).get("effective_rank")
+    found["steps"] = summary.get("steps")
     seconds, epochs = summary["seconds"], summary["epochs"]
     found |= {"seconds": seconds, "epochs": epochs, "hours_per_100_epochs": COMMON * seconds / max(epochs, 1e-9) / 3600}
     found |= {"images_per_second": summary["images_per_second"]}
@@ -135,6 +136,8 @@ def agreement(cell: Cell, outcome: Outcome) -> tuple[bool | None, str]:
         return None, ""
     wanted = cell.published == COLLAPSE
     gained = outcome.gained
+    after = f" after {outcome.values['steps']:,.0f} steps" if "steps" in outcome.values else ""
+    why = f"; Z{after}: {outcome.reason}" if outcome.reason else ""
     by_verdict = "a complete collapse" if outcome.collapsed else "no complete collapse"
     by_knn = "kNN above the untrained network" if gained else "kNN not above the untrained network"
     if gained is None:
@@ -142,8 +145,8 @@ def agreement(cell: Cell, outcome: Outcome) -> tuple[bool | None, str]:
     if outcome.collapsed == wanted and gained != wanted:
         return True, ""
     if outcome.collapsed != wanted and gained == wanted:
-        return False, f"{by_verdict}, {by_knn}; Z: {outcome.reason}" if outcome.reason else f"{by_verdict}, {by_knn}"
-    return None, f"{by_verdict}, but {by_knn}"
+        return False, f"{by_verdict}, {by_knn}{why}"
+    return None, f"{by_verdict}, but {by_knn}{why}"
 
 
 def course_of(folder: Path) -> list[dict[str, float]]:

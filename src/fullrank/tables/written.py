@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
 
 from fullrank.files import unwritable, write_text
 from fullrank.terminal import STYLES
@@ -24,6 +28,19 @@ class Writable(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A table on a terminal: the wide one where there is room for it."""
+
+    make: Callable[..., Table]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """One of the two."""
+        wide = self.make(narrow=False)
+        needed = Measurement.get(console, options.update(max_width=10_000), wide).maximum
+        yield wide if needed <= options.max_width else self.make(narrow=True)
 
 
 def write_all(found: Writable, page: str, folder: Path, stem: str) -> None:

@@ -26,6 +26,12 @@ def test_a_difference_says_why():
         False,
         "no complete collapse, kNN above the untrained network; Z: 95 % of the variance spreads over 60 directions.",
     )
+    stuck = outcome(knn=29)
+    stuck = dataclasses.replace(stuck, reason="It is healthy.", values={**stuck.values, "steps": 1992.0})
+    assert agreement(cell(68.6), stuck) == (
+        None,
+        "no complete collapse, but kNN not above the untrained network; Z after 1,992 steps: It is healthy.",
+    )
 
 
 def cell(published):

@@ -1,9 +1,11 @@
 """The filled table and its page, from runs as they lie on the disk."""
 
 import csv
+import io
 import json
 
 import pytest
+from rich.console import Console
 
 from fullrank.tables.expand import expand
 from fullrank.tables.filled import fill
@@ -70,6 +72,22 @@ def test_markdown_has_as_many_cells_in_every_row(filled):
     assert "| BYOL | ✓ | ✓ | ✓ | ✓ | No Reg | 70.0 | 69.3 † | 25.0 → 60.0 |" in filled.markdown()
     assert "vicreg-no-reg-seed0 failed: it <broke> | badly." in filled.markdown()
     assert "Var/Cov Reg" in filled.markdown()
+
+
+@pytest.mark.parametrize(("name", "seeds"), [("regularization", 1), ("regularization", 3), ("coefficients", 1)])
+def test_the_terminal_cuts_nothing_however_narrow_it_is(tmp_path, name, seeds):
+    jobs, _ = expand(open_table(name), {"data": "shapes"}, 32, {})
+    filled = table_of(tmp_path, name, {job.name: (60.0, FLAT, 70.0) for job in jobs}, seeds)
+    shown = {}
+    for width in (80, 200):
+        console = Console(width=width, file=io.StringIO(), force_terminal=False)
+        console.print(filled.render())
+        shown[width] = console.file.getvalue()
+        assert "…" not in shown[width]
+        for words in ("dimensional", "collapse", "70.0", "GiB", "36 s", "yes", "no"):
+            assert words in shown[width]
+    assert "25.0 → 60.0" in shown[200] or "25.0 ± 0.0 → 61.0 ± 1.0" in shown[200]
+    assert "25.0 → 60.0" not in shown[80]
 
 
 def test_csv_has_numbers_in_full(filled):
