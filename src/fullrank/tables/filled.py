@@ -122,7 +122,9 @@ class Filled:
         found: dict[str, list[str]] = {}
         for line in self.lines:
             if line.differs:
-                found.setdefault(f"{line.differs} (published: {kind_of(line.cell)})", []).append(self.name_of(line))
+                found.setdefault(f"{line.differs.rstrip('.')} (published: {kind_of(line.cell)})", []).append(
+                    self.name_of(line)
+                )
         return [f"{'; '.join(names)}: {words}" for words, names in found.items()]
 
     def name_of(self, line: Line) -> str:
@@ -282,7 +284,7 @@ def in_brief(value: Any) -> str:
 
 def kind_of(cell: Cell) -> str:
     """What was published of a cell, in kind."""
-    return "collapse" if cell.published == COLLAPSE else "none"
+    return "collapse" if cell.published == COLLAPSE else "no collapse"
 
 
 def headings(table: Table, *, scaled: bool) -> list[str]:
@@ -295,16 +297,9 @@ def headings(table: Table, *, scaled: bool) -> list[str]:
         *here,
         *table.shown,
         *several,
-        "ours",
-        "published",
-        "kNN",
-        "Y",
-        "Z",
+        *["ours", "published", "agrees", "kNN", "Y", "Z"],
         *curves,
-        "rank Z",
-        "time",
-        "memory",
-        "agrees",
+        *["rank Z", "time", "memory"],
     ]
 
 
@@ -317,10 +312,11 @@ def cells_of(line: Line, table: Table, *, scaled: bool) -> list[str]:
     seconds = line.outcome.values["seconds"] if line.outcome else None
     knn = f"{line.measured('untrained')} → {line.measured('knn')}"
     return [
-        *[line.cell.row.name, *here, *shown, *several, line.own_words + unit, in_words(line.cell.published), knn],
-        *[line.verdict("Y"), line.verdict("Z"), *(line.measured(name, 3) for name in table.curves)],
+        *[line.cell.row.name, *here, *shown, *several, line.own_words + unit, in_words(line.cell.published)],
+        *[line.agreement, knn, line.verdict("Y"), line.verdict("Z")],
+        *(line.measured(name, 3) for name in table.curves),
         *[line.measured("Z_rank"), MISSING if seconds is None else duration(seconds)],
-        *[f"{line.measured('peak_memory')} GiB", line.agreement],
+        f"{line.measured('peak_memory')} GiB",
     ]
 
 

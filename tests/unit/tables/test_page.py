@@ -61,7 +61,7 @@ def test_every_cell_has_its_line(filled):
     assert (missing.own_words, missing.agreement, missing.verdict("Z")) == ("–", "–", "–")
     assert line_of(filled, "VICReg, No Reg").own_words == "failed"
     assert filled.in_one_line == "3 of 4 cells agree with the paper on collapse or none"
-    words = "a complete collapse, kNN not above the untrained network; Z: because (published: none)"
+    words = "a complete collapse, kNN not above the untrained network; Z: because (published: no collapse)"
     assert filled.differences == [f"VICReg, BN, Var/Cov Reg: {words}"]
 
 
@@ -69,7 +69,7 @@ def test_markdown_has_as_many_cells_in_every_row(filled):
     lines = [line for line in filled.markdown().splitlines() if line.startswith("| ")]
     counts = [line.count("|") for line in lines]
     assert counts[:26] == [counts[0]] * 26  # head, rule, 24 rows
-    assert "| BYOL | ✓ | ✓ | ✓ | ✓ | No Reg | 70.0 | 69.3 † | 25.0 → 60.0 |" in filled.markdown()
+    assert "| BYOL | ✓ | ✓ | ✓ | ✓ | No Reg | 70.0 | 69.3 † | yes | 25.0 → 60.0 |" in filled.markdown()
     assert "vicreg-no-reg-seed0 failed: it <broke> | badly." in filled.markdown()
     assert "Var/Cov Reg" in filled.markdown()
 
