@@ -93,9 +93,15 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     @property
+    def lanes(self) -> float:
+        """Runs that go on at once, on the average of the whole table: of seven on two cores the last has no other."""
+        runs = len(self.jobs) * self.seeds
+        return runs / math.ceil(runs / self.slots) if runs else 1.0
+
+    @property
     def seconds(self) -> float:
         """Of the whole table."""
-        return self.seeds * sum(self.total.values()) / self.slots
+        return self.seeds * sum(self.total.values()) / self.lanes
 
     def settings_of(self, job: Job, seed: int) -> dict[str, Any]:
         """What `fullrank train` is given for one run."""
@@ -211,7 +217,7 @@ def make_plan(
     plan = dataclasses.replace(plan, step=step, notes=tuple(notes))
     if budget is None:
         return dataclasses.replace(plan, total=total_seconds(plan, count, trial, None))
-    left = USED * (budget - (time.monotonic() - began)) * plan.slots / seeds
+    left = USED * (budget - (time.monotonic() - began)) * plan.lanes / seeds
     epochs, samples = fit_budget(plan, count, trial, left)
     plan = dataclasses.replace(
         plan,
@@ -346,7 +352,7 @@ def fit_budget(plan: Plan, count: int, trial: Trial, seconds: float) -> tuple[fl
             break
         samples = max(fewest, samples // 2)
     if left < an_epoch:
-        needed = (others + an_epoch) / USED
+        needed = (others + an_epoch) * plan.seeds / plan.lanes / USED
         raise InputError(
             f"the budget is too short for {len(plan.jobs)} runs: an epoch of {samples:,} pictures each and what is "
             f"measured after it take about {duration(needed)} here"

@@ -69,6 +69,17 @@ def test_the_whole_table_fits_and_leaves_little_over(table, seconds):
     assert total_seconds(planned, samples, trial, epochs)[of_one.name] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "seeds", "slots", "rounds"), [("expander", 1, 2, 4), ("expander", 2, 2, 7), ("regularization", 1, 16, 2)]
+)
+def test_a_last_run_that_has_no_other_beside_it_is_counted(name, seeds, slots, rounds):
+    plan = dataclasses.replace(plan_of(name, 0.05), seeds=seeds, slots=slots)
+    same = dataclasses.replace(plan, total={job.name: 60.0 for job in plan.jobs})
+    assert same.seconds == pytest.approx(60 * rounds)
+    with pytest.raises(InputError, match=f"too short .* about {rounds} h"):
+        fit_budget(plan, COUNT, Trial(3600 * planning.USED, 0.0), 60.0)
+
+
 def test_fewer_pictures_where_loading_them_would_take_the_time():
     plan = plan_of("expander", 0.05)
     dear = Trial(fixed=5.0, per_picture=0.02)  # 160 s a run for all
