@@ -17,7 +17,7 @@ from rich.table import Column as GridColumn
 from rich.table import Table as Grid
 
 from fullrank.files import plain
-from fullrank.report.wording import MISSING, duration, with_spread
+from fullrank.report.wording import MISSING, counted, duration, with_spread
 from fullrank.runs.folder import Run
 from fullrank.tables.expand import WIDTH_OPTIONS, judges_of
 from fullrank.tables.outcome import MEASURED, Outcome, agreement, outcome_of, score_of
@@ -158,7 +158,8 @@ class Filled:
         machine, versions = summary["hardware"], summary["versions"]
         said = {"data": f"{summary['data']}, {summary['images']:,} pictures", "backbone": summary["backbone"]}
         said["seeds"] = f"{self.seeds}, from {self.plan.seed} on"
-        said["hardware"] = f"{machine['device']}, {machine['threads']} threads a run, {self.plan.slots} at once"
+        threads = counted(machine["threads"], "threads")
+        said["hardware"] = f"{machine['device']}, {threads} a run, {self.plan.slots} at once"
         said["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
         dates = sorted({Run(run).summary["date"] for line in self.lines if line.outcome for run in line.outcome.runs})
         return said | {"date": dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"}
@@ -222,7 +223,7 @@ class Filled:
         parts += self.explanations
         circumstances = [[name, words] for name, words in self.circumstances.items()]
         parts.append(markdown_table(["", ""], circumstances))
-        settings = [[line.name, settings_in_words(line.settings)] for line in self.lines]
+        settings = [[self.name_of(line), settings_in_words(line.settings)] for line in self.lines]
         parts += [
             "Settings of each run beside those of the data's recipe:",
             markdown_table(["run", "settings"], settings),
