@@ -44,7 +44,9 @@ def dry_run(name: str, pictures: Path, batch: int, limit: float) -> dict[str, An
     """What two steps of a recipe gave."""
     from fullrank.runs.folder import Run
 
-    data = ["--data", str(pictures / "captions.csv")] if name == "vse-coco" else ["--data", str(pictures / "train")]
+    data = ["--data", str(pictures / "train")]
+    if name == "vse-coco":
+        data = ["--data", str(pictures), "--captions", str(pictures / "captions.csv")]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run"
         options = ["--steps", "2", "--batch_size", str(batch), "--precision", "32-true", "--output", str(output)]
