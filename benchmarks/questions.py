@@ -1,4 +1,4 @@
-"""The talk's two closing questions and three reviewers' remarks, answered by experiment (docs/questions.md).
+"""The talk's two closing questions and two of the reviewers' remarks, answered by experiment (docs/questions.md).
 
     python benchmarks/questions.py [tricks] [hinge] [covariance] [borrowed] [--seeds 3] [--out FILE.json]
 
@@ -114,7 +114,8 @@ def hinge(seeds: int) -> dict[str, Any]:
     for size in SPREADS:
         z = torch.randn(256, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
         z = (size * (z - z.mean(0)) / z.std(0)).requires_grad_()
-        # In units in which a gradient of 1 moves every row by its distance from the mean, over that distance's size.
+        # Scaled so that the hinge on the standard deviation without ε has 1 at every spread below 1: its gradient for
+        # one of d dimensions has a norm of 1 / (d sqrt(n - 1)), and d of them together 1 / sqrt(d (n - 1)).
         norms = {name: torch.autograd.grad(of(z), z)[0].norm() * (255**0.5) * 8 for name, of in HINGES.items()}
         gradients.append({"spread": size} | {name: float(norm) for name, norm in norms.items()})
         print(gradients[-1], flush=True)
@@ -158,7 +159,7 @@ def from_collapse(term: Callable[[Tensor], Tensor], seed: int) -> dict[str, Any]
         optimizer.step()
     with torch.no_grad():
         z = network.eval()(images)
-    out = next(step for step, each in enumerate(std) if each > 0.5)
+    out = next((step for step, each in enumerate(std) if each > 0.5), STEPS)
     return {
         "std": std,
         "out": out,

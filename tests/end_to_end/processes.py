@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import torch
+
 IMPORTED = ["fullrank.commands", "fullrank.training.fit", "fullrank.tables.reproduce", "sklearn.neighbors"]
 WARM = multiprocessing.get_context("forkserver")
 WARM.set_forkserver_preload(IMPORTED)
@@ -75,7 +77,11 @@ class Warm:
 def _carry_out(
     arguments: list[str], folder: Path, environment: Mapping[str, str], out: Connection, err: Connection
 ) -> None:
-    """Be the command: what `python -m fullrank.cli` finds, this finds."""
+    """Be the command, with its folder, environment, arguments and output.
+
+    What libraries read when they are loaded, such as OMP_NUM_THREADS, is that of the process that imported them.
+    """
+    torch.set_num_threads(int(environment["OMP_NUM_THREADS"]))
     for number, end in ((1, out), (2, err)):
         os.dup2(end.fileno(), number)
         end.close()

@@ -81,6 +81,12 @@ class Line:
         """A value of its runs with its spread."""
         return MISSING if self.outcome is None else self.outcome.measured(name, digits)
 
+    @property
+    def memory(self) -> str:
+        """The peak of its runs."""
+        words = self.measured("peak_memory")
+        return words if words == MISSING else f"{words} GiB"
+
     def verdict(self, name: str) -> str:
         """Of Y or Z."""
         return MISSING if self.outcome is None else self.outcome.verdict(name)
@@ -204,7 +210,7 @@ class Filled:
             knn = [f"{line.measured('untrained')} →", line.measured("knn")]
             verdicts = [in_short(line.verdict(each)) for each in ("Y", "Z")]
             taken = MISSING if line.outcome is None else f"{line.outcome.values['seconds']:.0f} s"
-            costs = [taken, f"{line.measured('peak_memory')} GiB"]
+            costs = [taken, line.memory]
             facts = ["\n".join(pair) for pair in (verdicts, costs)] if narrow else [*verdicts, *costs]
             before = [*name, line.own_words, in_words(line.cell.published), ("\n" if narrow else " ").join(knn)]
             grid.add_row(*map(escape, before), *facts, line.agreement)
@@ -247,9 +253,10 @@ class Filled:
         said += [f"{each.name}: {each.explained}." for each in self.table.columns if each.explained]
         spread = "± is the standard deviation over seeds. " if self.seeds > 1 else ""
         said.append(
-            f"{spread}kNN is top-1 of 20 neighbours on Y, before it that of the same network untrained. A cell agrees "
-            "where a collapse that was published is a complete collapse by verdict and leaves kNN where it was, and "
-            "where any other is neither."
+            f"{spread}kNN is top-1 of 20 neighbours on Y, before it that of the same network untrained. A published "
+            "collapse agrees where Y or Z is a complete collapse by verdict and kNN is not above the untrained "
+            "network's by two standard errors; any other number where there is no complete collapse and kNN is above "
+            "it. In part: verdict and kNN say different things. Without labels the verdict alone decides."
         )
         measured = self.table.measured
         return [" ".join(said), *self.table.notes, *self.plan.notes, f"Published: {self.table.source}; {measured}."]
@@ -317,7 +324,7 @@ def cells_of(line: Line, table: Table, *, scaled: bool) -> list[str]:
         *[line.agreement, knn, line.verdict("Y"), line.verdict("Z")],
         *(line.measured(name, 3) for name in table.curves),
         *[line.measured("Z_rank"), MISSING if seconds is None else duration(seconds)],
-        f"{line.measured('peak_memory')} GiB",
+        line.memory,
     ]
 
 

@@ -222,7 +222,7 @@ def make_plan(
     plan = dataclasses.replace(
         plan,
         epochs=epochs,
-        samples=None if samples == opened.count else samples,
+        samples=base.get("samples") if samples == count else samples,
         jobs=tuple(with_epochs(job, base, epochs) for job in jobs),
     )
     return dataclasses.replace(plan, total=total_seconds(plan, samples, trial, epochs))
@@ -294,7 +294,7 @@ def try_out(plan: Plan, opened: Opened) -> Trial:
     most = min(opened.count or 4 * fewest, 4 * fewest)
     sizes = [fewest, most] if most > fewest else [most]
     with tempfile.TemporaryDirectory() as place:
-        folder, times = Path(place), []
+        folder = Path(place)
         began = time.monotonic()
         first = dataclasses.replace(plan.jobs[0], settings={**plan.jobs[0].settings, "steps": 1})
         dataclasses.replace(plan, jobs=(first,)).write(folder)
@@ -337,7 +337,7 @@ def training(plan: Plan, job: Job, count: int, epochs: float | None) -> float:
 def fit_budget(plan: Plan, count: int, trial: Trial, seconds: float) -> tuple[float, int]:
     """Epochs and pictures of every run, so that one of each job takes so many seconds in all.
 
-    All pictures where most of the time is left for training, else half of them, or a quarter, and so on.
+    All pictures where `WHOLE_FROM` of the time is left for training, else half of them, or a quarter, and so on.
     Raises `InputError` where not even the fewest fit.
     """
     largest = max(resolve({**plan.base, **job.settings}).batch_size for job in plan.jobs)

@@ -80,6 +80,16 @@ def test_a_last_run_that_has_no_other_beside_it_is_counted(name, seeds, slots, r
         fit_budget(plan, COUNT, Trial(3600 * planning.USED, 0.0), 60.0)
 
 
+def test_pictures_that_were_asked_for_stay_the_ones_asked_for():
+    asked = {"data": "shapes:N=300,size=32", "samples": 200, "accelerator": "cpu", "backbone": "test_resnet"}
+    planned = planning.make_plan(
+        *("normalization", asked | {"batch_size": 32, "recipe": "shapes"}),
+        **{"downstream": {}, "budget": 3600.0, "seed": 0, "seeds": 1, "say": lambda text: None},
+    )
+    assert planned.epochs is not None
+    assert {planned.settings_of(job, 0)["samples"] for job in planned.jobs} == {200}
+
+
 def test_fewer_pictures_where_loading_them_would_take_the_time():
     plan = plan_of("expander", 0.05)
     dear = Trial(fixed=5.0, per_picture=0.02)  # 160 s a run for all
