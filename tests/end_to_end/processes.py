@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -44,12 +44,8 @@ class Warm:
     def returncode(self) -> int | None:
         return self._process.exitcode
 
-    @property
-    def pid(self) -> int | None:
-        return self._process.pid
-
     def poll(self) -> int | None:
-        return self._process.exitcode
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
         if self._process.exitcode is None and self._process.pid is not None:
@@ -68,10 +64,6 @@ class Warm:
             reader.join()
         out, err = self._texts
         return out, err
-
-    def wait(self, timeout: float | None = None) -> int | None:
-        self._process.join(timeout)
-        return self._process.exitcode
 
 
 def _carry_out(
@@ -92,5 +84,4 @@ def _carry_out(
     sys.argv = ["fullrank", *arguments]
     from fullrank import cli
 
-    main: Callable[[list[str]], int] = cli.main
-    sys.exit(main(arguments))
+    sys.exit(cli.main(arguments))
