@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fullrank.errors import InputError, NotFinite
 from fullrank.methods import Batch, Method, Regularizer, Step
+from fullrank.networks.small_maps import widen_small_maps
 from fullrank.schedules import Progress
 from fullrank.training.batches import Batches, Plan, mix
 from fullrank.training.feed import Feed
@@ -27,6 +28,7 @@ class Adapter(lightning.LightningModule):
         self, method: Method, feed: Feed, plan: Plan, settings: Any, start: int = 0, labels: Tensor | None = None
     ) -> None:
         super().__init__()
+        widen_small_maps(method)
         self.method = method
         self.feed = feed
         self.plan = plan

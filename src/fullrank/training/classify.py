@@ -17,6 +17,7 @@ from fullrank.data.source import Chosen
 from fullrank.errors import InputError
 from fullrank.evaluation.features import Pictures, evaluating, normalise
 from fullrank.evaluation.model import digest_of
+from fullrank.networks.small_maps import widen_small_maps
 from fullrank.schedules import Progress
 from fullrank.training.answers import answers_of
 from fullrank.training.batches import Batches, Plan, mix
@@ -81,6 +82,7 @@ class ClassifierRun:
         self.notes = self.answers.notes(task.test.known)
         recipe = views(task.model.image_size)
         self.identity = f"{task.identity(pictures.names)} {recipe} {self._identity(network, optimizer)}"
+        widen_small_maps(network)
         self.network, self.optimizer = fabric.setup(network, optimizer)
         self.feed, self.labels = _feed(pictures, task, recipe, seed)
         self.feed.to(fabric.device)
