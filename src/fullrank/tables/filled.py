@@ -166,6 +166,7 @@ class Filled:
         said["seeds"] = f"{self.seeds}, from {self.plan.seed} on"
         threads = counted(machine["threads"], "threads")
         said["hardware"] = f"{machine['device']}, {threads} a run, {self.plan.slots} at once"
+        said["precision"] = summary["settings"]["precision"]
         said["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
         dates = sorted({Run(run).summary["date"] for line in self.lines if line.outcome for run in line.outcome.runs})
         return said | {"date": dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"}

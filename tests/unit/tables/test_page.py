@@ -29,6 +29,7 @@ def table_of(folder, name, results, seeds=1):
                 run = write_run(run_folder(folder, job, seed), knn + seed, verdict, 12, top1, 0.4)
                 summary = json.loads((run / "summary.json").read_text())
                 said = {"data": "shapes", "images": 8000, "backbone": "test_resnet"} | MACHINE
+                said["settings"] = {"precision": "32-true"}
                 (run / "summary.json").write_text(json.dumps(summary | said))
     return fill(plan, folder, range(seeds), {"vicreg-no-reg-seed0": "it <broke> | badly"})
 
@@ -106,6 +107,7 @@ def test_seeds_are_means_with_spread(tmp_path):
     assert line.own_words == "70.0 ± 0.0"
     assert "± is the standard deviation over seeds." in filled.markdown()
     assert filled.circumstances["seeds"] == "3, from 0 on"
+    assert filled.circumstances["precision"] == "32-true"
 
 
 def test_the_page_escapes_what_runs_say(filled):

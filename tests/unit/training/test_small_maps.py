@@ -6,7 +6,13 @@ from torch import nn
 
 import fullrank
 
-SMALL = {"data": "shapes:N=64,size=16", "recipe": "default", "backbone": "test_resnet", "stem_stride": 4, "image_size": 16}
+SMALL = {
+    "data": "shapes:N=64,size=16",
+    "recipe": "default",
+    "backbone": "test_resnet",
+    "stem_stride": 4,
+    "image_size": 16,
+}
 TRAINING = {"expander": "16-16", "batch_size": 16, "steps": 1, "report": False}
 
 
