@@ -230,11 +230,7 @@ class Filled:
         parts += self.explanations
         circumstances = [[name, words] for name, words in self.circumstances.items()]
         parts.append(markdown_table(["", ""], circumstances))
-        settings = [[self.name_of(line), settings_in_words(line.settings)] for line in self.lines]
-        parts += [
-            "Settings of each run beside those of the data's recipe:",
-            markdown_table(["run", "settings"], settings),
-        ]
+        parts += [f"{self.settings_how}:", markdown_table(["run", "settings"], self.settings)]
         return "\n\n".join(filter(None, parts)) + "\n"
 
     @property
@@ -246,6 +242,17 @@ class Filled:
     def rows(self) -> list[list[str]]:
         """All cells in words."""
         return [cells_of(line, self.table, scaled=self.is_scaled) for line in self.lines]
+
+    @property
+    def settings_how(self) -> str:
+        """Those of all runs, and a heading for those of each."""
+        common = settings_in_words(self.plan.in_common)
+        return (f"Settings of all runs: {common}. " if common else "") + "Those of each beside the data's recipe"
+
+    @property
+    def settings(self) -> list[list[str]]:
+        """Of the runs of each cell, beside those of all."""
+        return [[self.name_of(line), self.plan.own_words(line.settings)] for line in self.lines]
 
     @property
     def explanations(self) -> list[str]:

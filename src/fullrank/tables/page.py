@@ -16,7 +16,6 @@ from fullrank.report.sections import Row
 from fullrank.report.wording import HEADLINES
 from fullrank.tables.filled import TOO_SHORT, Filled, Line
 from fullrank.tables.outcome import Outcome, course_of
-from fullrank.tables.plan import settings_in_words
 
 # What is drawn over training where a table is no figure of its own.
 CURVES = ("Z_std", "Z_effective_rank", "Y_effective_rank", "knn")
@@ -67,8 +66,8 @@ def build_page(filled: Filled) -> str:
         ticks=["untrained", "published"],
         curves=charts,
         curves_how="Measured on the batches of training; several seeds are one line, their mean.",
-        settings=[[filled.name_of(line), settings_in_words(line.settings)] for line in filled.lines],
-        settings_how="Of each run beside those of the data's recipe.",
+        settings=filled.settings,
+        settings_how=f"{filled.settings_how}.",
         settings_heads=["run", "settings"],
         explanations=filled.explanations,
     )

@@ -109,6 +109,16 @@ class Plan:
         return {**workers, **self.base, **job.settings, "samples": self.samples, "seed": seed}
 
     @property
+    def in_common(self) -> dict[str, Any]:
+        """Settings that all runs have the same beside those of the data's recipe."""
+        first, *others = (job.settings for job in self.jobs)
+        return {name: value for name, value in first.items() if all(each.get(name) == value for each in others)}
+
+    def own_words(self, settings: Mapping[str, Any]) -> str:
+        """In what the settings of a run are its own."""
+        return settings_in_words({name: value for name, value in settings.items() if name not in self.in_common})
+
+    @property
     def asked(self) -> dict[str, Any]:
         """What has to be the same for a folder to be gone on with."""
         base = {name: value for name, value in self.base.items() if name not in FREE}
@@ -142,7 +152,7 @@ class Plan:
         for job in self.jobs:
             step, total = self.step.get(job.name), self.total.get(job.name)
             said = "" if step is None else f"{step:.3g} s"
-            grid.add_row(job.name, settings_in_words(job.settings), said, "" if total is None else duration(total))
+            grid.add_row(job.name, self.own_words(job.settings), said, "" if total is None else duration(total))
         side = f", {self.slots} side by side" if self.slots > 1 else ""
         runs = len(self.jobs) * self.seeds
         length = "epochs as in the recipe" if self.epochs is None else f"{self.epochs:g} epochs each"
@@ -150,7 +160,8 @@ class Plan:
         lines = [f"{runs} runs{side}, {length}{pictures}: about {duration(self.seconds)}"]
         if self.budget:
             lines[0] += f" of the {duration(self.budget)} that were given"
-        return Group(f"{self.table}", grid, *lines, *self.notes)
+        common = [f"all runs: {settings_in_words(self.in_common)}"] if self.in_common else []
+        return Group(f"{self.table}", grid, *common, *lines, *self.notes)
 
 
 def settings_in_words(settings: Mapping[str, Any]) -> str:
@@ -162,7 +173,7 @@ def settings_in_words(settings: Mapping[str, Any]) -> str:
         elif name == "views":
             words.append(f"{sum(view['count'] for view in value)} views")
         else:
-            words.append(f"{name} {value if value != '' else 'none'}")
+            words.append(f"{name} {f'{value:g}' if isinstance(value, float) else value if value != '' else 'none'}")
     return ", ".join(words)
 
 
@@ -366,5 +377,5 @@ def with_epochs(job: Job, base: Mapping[str, Any], epochs: float) -> Job:
     usual = resolve({**base, **job.settings})
     own: dict[str, Any] = {"epochs": epochs}
     if usual.warmup_epochs is not None:
-        own["warmup_epochs"] = min(usual.warmup_epochs, epochs / 10)
+        own["warmup_epochs"] = min(usual.warmup_epochs, round(epochs / 10, 3))
     return dataclasses.replace(job, settings={**job.settings, **own})

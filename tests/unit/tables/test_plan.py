@@ -1,9 +1,11 @@
 """How long the runs of a table may be to fit a budget; costs are given here, not measured."""
 
 import dataclasses
+import io
 
 import pytest
 import torch
+from rich.console import Console
 
 from fullrank.errors import InputError
 from fullrank.runs.settings import resolve
@@ -129,9 +131,20 @@ def test_settings_as_on_the_command_line():
         "method": "byol",
         "regularize": {"variance": 25.0},
         "predictor": "",
+        "epochs": 0.1 + 0.2,
         "views": [{"count": 2}, {"count": 6}],
     }
-    assert settings_in_words(settings) == "method byol, regularize.variance 25, predictor none, 8 views"
+    assert settings_in_words(settings) == "method byol, regularize.variance 25, predictor none, epochs 0.3, 8 views"
+
+
+def test_what_all_runs_have_in_common_is_said_once():
+    plan = plan_of("coefficients", 0.1)
+    plan = dataclasses.replace(plan, jobs=tuple(with_epochs(job, BASE, 4.9) for job in plan.jobs))
+    assert plan.in_common == {"method": "vicreg", "epochs": 4.9, "warmup_epochs": 0.49}
+    assert plan.own_words(plan.jobs[0].settings).startswith("invariance ")
+    said = io.StringIO()
+    Console(file=said, width=200).print(plan.render())
+    assert said.getvalue().count("epochs 4.9") == 1
 
 
 def test_a_table_is_gone_on_with_where_nothing_but_the_how_is_another(tmp_path):
