@@ -1,10 +1,11 @@
-"""A dry run of every recipe at the scale of the papers: two steps on pictures of the right shape, as many as fit here.
+"""Every recipe at the scale of the papers: its plan, and a dry run of two steps on pictures of the right shape.
 
     python benchmarks/recipes.py --out benchmarks/results/recipes-cpu.json
 
 Network, views, loss and optimiser are the recipe's own. The pictures are noise in JPEG files of 500 x 375 pixels in
-folders by class, as ImageNet's are, with captions for image and text. The batch is smaller and the precision float32.
-Every recipe is a process of its own; one that takes longer than `--limit` seconds is stopped.
+folders by class, as ImageNet's are, with captions for image and text. The plan is that of the published batch; in the
+dry run the batch is smaller, and the precision float32. Every recipe is a process of its own; one that takes longer
+than `--limit` seconds is stopped.
 """
 
 import argparse
@@ -12,6 +13,8 @@ import csv
 import datetime
 import json
 import math
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -19,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 CLASSES, EACH, SIZE = 16, 4, (375, 500)
+LINKS = 64  # names for each file, so that there are as many pictures as the largest batch has
 
 
 def make_pictures(folder: Path) -> None:
-    """`EACH` pictures of every class in `train/CLASS`, and `captions.csv` with a caption of each."""
+    """`EACH` pictures of every class in `train/CLASS`, each under `LINKS` names, and `captions.csv`, a caption each."""
     import numpy as np
     from PIL import Image
 
@@ -33,26 +37,49 @@ def make_pictures(folder: Path) -> None:
         inside.mkdir(parents=True)
         for number in range(EACH):
             pixels = chance.integers(0, 255, (*SIZE, 3), dtype=np.uint8)
-            path = inside / f"{number}.jpeg"
+            path = inside / f"{number}-0.jpeg"
             Image.fromarray(pixels).save(path)
-            rows.append((path.relative_to(folder).as_posix(), f"picture {number} of class {label}"))
+            for link in range(LINKS):
+                name = path.with_name(f"{number}-{link}.jpeg")
+                if link:
+                    name.hardlink_to(path)
+                rows.append((name.relative_to(folder).as_posix(), f"picture {number} of class {label}"))
     with open(folder / "captions.csv", "w", newline="") as file:
         csv.writer(file).writerows([("path", "caption"), *rows])
+
+
+def command_of(name: str, pictures: Path) -> list[str]:
+    """How a recipe is trained on the pictures."""
+    data = ["--data", str(pictures / "train")]
+    if name == "vse-coco":
+        data = ["--data", str(pictures), "--captions", str(pictures / "captions.csv")]
+    return [sys.executable, "-m", "fullrank.cli", "train", *data, "--recipe", name]
+
+
+def plan(name: str, pictures: Path, limit: float) -> dict[str, str]:
+    """What `fullrank train --plan` says of a recipe, line by line."""
+    command = [*command_of(name, pictures), "--plan"]
+    wide = os.environ | {"COLUMNS": "300"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=limit, env=wide)
+    except subprocess.TimeoutExpired:
+        return {"said": f"not done in {limit:g} s"}
+    if done.returncode:
+        return {"said": done.stderr.strip()[-300:]}
+    lines = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in done.stdout.splitlines()]
+    return {line[0]: line[1].replace(str(pictures), "PICTURES") for line in lines if len(line) == 2}
 
 
 def dry_run(name: str, pictures: Path, batch: int, limit: float) -> dict[str, Any]:
     """What two steps of a recipe gave."""
     from fullrank.runs.folder import Run
 
-    data = ["--data", str(pictures / "train")]
-    if name == "vse-coco":
-        data = ["--data", str(pictures), "--captions", str(pictures / "captions.csv")]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run"
         options = ["--steps", "2", "--batch_size", str(batch), "--precision", "32-true", "--output", str(output)]
-        command = [sys.executable, "-m", "fullrank.cli", "train", *data, "--recipe", name, *options]
+        command = [*command_of(name, pictures), *options, "--report", "false"]
         try:
-            done = subprocess.run([*command, "--report", "false"], capture_output=True, text=True, timeout=limit)
+            done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
         except subprocess.TimeoutExpired:
             return {"said": f"not done in {limit:g} s"}
         if done.returncode:
@@ -82,10 +109,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         make_pictures(Path(folder))
         for name in names:
-            rows[name] = dry_run(name, Path(folder), options.batch, options.limit)
+            rows[name] = {"plan": plan(name, Path(folder), options.limit)}
+            rows[name] |= dry_run(name, Path(folder), options.batch, options.limit)
             print(name, rows[name], flush=True)
     worked = {
-        name for name, row in rows.items() if len(row.get("losses", [])) == 2 and all(map(math.isfinite, row["losses"]))
+        name
+        for name, row in rows.items()
+        if len(row.get("losses", [])) == 2 and all(map(math.isfinite, row["losses"])) and "the run" in row["plan"]
     }
     result = {
         "steps": 2,
@@ -95,7 +125,7 @@ def main() -> int:
         "rows": rows,
     }
     result |= {"worked": sorted(worked), "versions": versions(), "hardware": hardware(torch.device("cpu"))}
-    print(f"{len(worked)} of {len(rows)} recipes gave two finite losses")
+    print(f"{len(worked)} of {len(rows)} recipes gave a plan and two finite losses")
     if options.out:
         options.out.write_text(json.dumps(result, indent=1) + "\n")
     return len(rows) - len(worked)
