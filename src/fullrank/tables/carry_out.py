@@ -56,6 +56,7 @@ def carry_out(plan: Plan, folder: Path, seeds: Sequence[int], say: Callable[[str
         say(f"{count - len(waiting)} of {count} runs are done already")
     running: list[Running] = []
     failed: dict[str, str] = {}
+    ended: list[tuple[Job, float]] = []
     with asked_to_stop() as asked:
         while (waiting or running) and not asked:
             free = set(range(plan.slots)) - {each.slot for each in running}
@@ -65,9 +66,13 @@ def carry_out(plan: Plan, folder: Path, seeds: Sequence[int], say: Callable[[str
             for each in [each for each in running if each.process.poll() is not None]:
                 running.remove(each)
                 name, done = run_folder(folder, each.job, each.seed).name, count - len(waiting) - len(running)
-                took = duration(time.monotonic() - each.began)
+                seconds = time.monotonic() - each.began
+                took = duration(seconds)
                 if each.process.returncode == 0:
-                    say(f"{done} of {count}: {name}, {took}")
+                    ended.append((each.job, seconds))
+                    elapsed = [(one.job, time.monotonic() - one.began) for one in running]
+                    left = seconds_left(plan, [job for job, _ in waiting], elapsed, ended)
+                    say(f"{done} of {count}: {name}, {took}" + (f"; about {duration(left)} left" if left else ""))
                 else:
                     failed[name] = why(folder, name, each.process.returncode)
                     say(f"{done} of {count}: {name} FAILED after {took}: {failed[name]}")
@@ -80,6 +85,16 @@ def carry_out(plan: Plan, folder: Path, seeds: Sequence[int], say: Callable[[str
             left = len(waiting) + len(running)
             raise Stopped(f"stopped with {count - left} of {count} runs done; the same command goes on", asked[0])
     return failed
+
+
+def seconds_left(
+    plan: Plan, waiting: Sequence[Job], running: Sequence[tuple[Job, float]], ended: Sequence[tuple[Job, float]]
+) -> float:
+    """Until the last run ends, at the pace of those that ended; with `running` and `ended` goes what each has taken."""
+    pace = sum(seconds for _, seconds in ended) / sum(plan.total[job.name] for job, _ in ended)
+    rest = [max(0.0, pace * plan.total[job.name] - seconds) for job, seconds in running]
+    rest += [pace * plan.total[job.name] for job in waiting]
+    return max(sum(rest) / plan.slots, max(rest, default=0.0))
 
 
 def start(plan: Plan, folder: Path, job: Job, seed: int, slot: int) -> Running:

@@ -11,7 +11,7 @@ from fullrank.errors import InputError
 from fullrank.runs.settings import resolve
 from fullrank.tables import names, open_table
 from fullrank.tables import plan as planning
-from fullrank.tables.carry_out import refuse_other
+from fullrank.tables.carry_out import refuse_other, seconds_left
 from fullrank.tables.expand import expand
 from fullrank.tables.plan import (
     Plan,
@@ -145,6 +145,17 @@ def test_what_all_runs_have_in_common_is_said_once():
     said = io.StringIO()
     Console(file=said, width=200).print(plan.render())
     assert said.getvalue().count("epochs 4.9") == 1
+
+
+def test_what_is_left_goes_by_the_pace_of_the_runs_that_ended():
+    plan = plan_of("normalization", 0.1)
+    one, two, three, four, five = plan.jobs
+    plan = dataclasses.replace(plan, slots=2, total={job.name: 60.0 for job in plan.jobs} | {five.name: 240.0})
+    ended = [(one, 100.0), (two, 80.0)]  # half as long again as planned
+    assert seconds_left(plan, [four, four], [(three, 30.0)], ended) == (60 + 90 + 90) / 2
+    assert seconds_left(plan, [five], [(three, 30.0)], ended) == 360  # the longest alone
+    assert seconds_left(plan, [], [(three, 95.0)], ended) == 0
+    assert seconds_left(plan, [], [], ended) == 0
 
 
 def test_a_table_is_gone_on_with_where_nothing_but_the_how_is_another(tmp_path):
