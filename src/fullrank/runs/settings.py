@@ -121,7 +121,8 @@ def recipe_for(data: Any, recipe: str | None) -> str:
 def recipe_settings(recipe: str, method: str | None) -> dict[str, Any]:
     """A recipe's settings for a method, the one that the recipe names where none is asked for.
 
-    The default recipe first, then what it says of the method, then the same of the recipe itself.
+    The default recipe first, then what it says of the method, then the same of the recipe itself. Where a recipe is
+    made for another method, this one's default backbone stands in for the recipe's.
     """
     layers = [load_recipe(name) for name in dict.fromkeys(("default", recipe))]
     chosen = method or next(layer["method"] for layer in reversed(layers) if "method" in layer)
@@ -129,7 +130,8 @@ def recipe_settings(recipe: str, method: str | None) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for layer in layers:
         settings |= {key: value for key, value in layer.items() if key != "methods"}
-        settings |= {"backbone": backbone} if backbone else {}
+        if backbone and layer.get("method", chosen) != chosen:
+            settings["backbone"] = backbone
         settings |= layer.get("methods", {}).get(chosen) or {}
     return settings | {"method": chosen}
 

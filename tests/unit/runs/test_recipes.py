@@ -10,7 +10,7 @@ import torch
 from fullrank import arguments, methods
 from fullrank.methods import DataFacts
 from fullrank.runs.build import build_method
-from fullrank.runs.settings import RECIPES, method_options, recipe_names, resolve
+from fullrank.runs.settings import RECIPES, load_recipe, method_options, recipe_names, resolve
 from fullrank.training.prepare import view_recipe
 
 PUBLISHED = [name for name in recipe_names() if name not in ("default", "digits", "shapes")]
@@ -40,6 +40,7 @@ def test_nothing_is_left_to_the_default_recipe(name):
     assert settings.warmup_epochs in (None, published.schedule.warmup_epochs)
     assert settings.method_options == method_options(settings.method)
     assert settings.views is None
+    assert settings.backbone == load_recipe(name)["backbone"]  # and not what the method has by default
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

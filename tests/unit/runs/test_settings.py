@@ -17,6 +17,25 @@ def test_a_recipe_wins_over_what_the_default_one_says_of_the_method():
     assert settings["queue"] == load_recipe("shapes")["methods"]["swav"]["queue"]
 
 
+def test_whose_backbone_is_taken(tmp_path):
+    recipe = tmp_path / "own.yaml"
+    given = {"data": "photos/", "recipe": str(recipe)}
+    for words, method, backbone in (
+        ("method: mae\nbackbone: vit_tiny_patch16_224", None, "vit_tiny_patch16_224"),
+        ("backbone: vit_tiny_patch16_224", "mae", "vit_tiny_patch16_224"),
+        ("method: mae", None, methods.get("mae").default_backbone),
+        ("method: vicreg\nbackbone: resnet18", "mae", methods.get("mae").default_backbone),
+        ("method: vicreg\nbackbone: resnet18", "simclr", "resnet18"),
+        (
+            "method: vicreg\nbackbone: resnet18\nmethods: {mae: {backbone: vit_tiny_patch16_224}}",
+            "mae",
+            "vit_tiny_patch16_224",
+        ),
+    ):
+        recipe.write_text(words)
+        assert resolve(given | ({"method": method} if method else {})).backbone == backbone, words
+
+
 def test_another_backbone_goes_without_what_the_recipe_says_of_its_own():
     given = {"data": "shapes", "method": "msn"}
     assert resolve(given).backbone_options == {"depth": 3}
