@@ -53,8 +53,13 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Results, verdict, input and versions."""
-        return json.loads((self.folder / SUMMARY).read_text(encoding="utf-8"))
+        """Results, verdict, input and versions. Raises `InputError` for a run that was killed before it had one."""
+        path = self.folder / SUMMARY
+        if not path.is_file():
+            raise InputError(
+                f"{self.folder} has no {SUMMARY}: the run was stopped before it began; start it again with --overwrite"
+            )
+        return json.loads(path.read_text(encoding="utf-8"))
 
     @property
     def input(self) -> dict[str, Any]:

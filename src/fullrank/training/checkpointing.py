@@ -10,9 +10,11 @@ from types import FrameType
 from typing import Any
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from fullrank.files import unwritable
+from fullrank.machine import peak_memory
 from fullrank.training.adapter import Adapter
 
 
@@ -21,11 +23,18 @@ class Checkpointing(Callback):
 
     def __init__(self, path: Path, minutes: float, record: dict[str, Any]) -> None:
         self.path = path
-        self.seconds = minutes * 60
+        self.interval = minutes * 60
         self.record = record  # settings and input of the run: a checkpoint alone can be evaluated
-        self.saved_at = time.monotonic()
+        self.began = self.saved_at = time.monotonic()
         self.signal: int | None = None
+        self._device = torch.device("cpu")
+        self._before: dict[str, Any] = {"seconds": 0.0, "peak_memory": None}  # what earlier parts of the run cost
         self._previous: dict[int, Any] = {}
+
+    def setup(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
+        """Start the clock of this part of the run."""
+        self.began = time.monotonic()
+        self._device = trainer.strategy.root_device
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """From here on Ctrl-C and SIGTERM end the run after the current step."""
@@ -44,7 +53,7 @@ class Checkpointing(Callback):
         batch_idx: int,
     ) -> None:
         """Save when it is time; stop on all processes together when one was asked to."""
-        stop, due = self.signal is not None, time.monotonic() - self.saved_at >= self.seconds
+        stop, due = self.signal is not None, time.monotonic() - self.saved_at >= self.interval
         if trainer.world_size > 1:
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
@@ -71,6 +80,22 @@ class Checkpointing(Callback):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous.clear()
+
+    def cost(self) -> dict[str, Any]:
+        """Seconds of training so far, and the most memory in use: of the whole run, however often it was stopped."""
+        peaks = (self._before["peak_memory"], peak_memory(self._device))
+        return {
+            "seconds": self._before["seconds"] + time.monotonic() - self.began,
+            "peak_memory": max(filter(None, peaks), default=None),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cost up to here, for the checkpoint."""
+        return self.cost()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on counting from there; a checkpoint without it counts from 0."""
+        self._before = state_dict
 
     def on_save_checkpoint(
         self, trainer: lightning.Trainer, module: lightning.LightningModule, checkpoint: dict[str, Any]

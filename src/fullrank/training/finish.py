@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from fullrank.evaluation.features import choose_device
 from fullrank.files import write_atomically
-from fullrank.machine import hardware, peak_memory, versions
+from fullrank.machine import hardware, versions
 from fullrank.report import build_report
 from fullrank.runs.build import build_method
 from fullrank.runs.diagnose import as_the_loss_sees, embedding_arrays, judge, spectra
@@ -27,13 +29,12 @@ def finish(
     prepared: Prepared,
     monitor: Monitor,
     *,
-    seconds: float,
+    cost: Mapping[str, Any],
     console: Console,
 ) -> None:
-    """Write weights, comparison, verdict and report of a run that reached its end."""
+    """Write weights, comparison, verdict and report of a run that reached its end, and what its training cost."""
     settings = adapter.settings
     device = choose_device("cpu" if settings.accelerator == "cpu" else "auto")
-    peak = peak_memory(device)  # of training
     method = adapter.method.float().to(device).eval()
     run.write_backbone(method.backbone)
     console.print("training is done; measuring what it bought")
@@ -51,10 +52,10 @@ def finish(
         "images": prepared.usable,
         "epochs": round(steps * settings.accumulate / adapter.plan.batches_per_epoch, 2),
         "steps": steps,
-        "seconds": round(seconds, 1),
+        "seconds": round(cost["seconds"], 1),
         "images_per_second": float(np.median([row["images_per_second"] for row in rows])),
-        "peak_memory": peak,
-        "monitor_share": round(monitor.seconds / max(seconds, 1e-9), 4),
+        "peak_memory": cost["peak_memory"],
+        "monitor_share": round(monitor.seconds / max(cost["seconds"], 1e-9), 4),
         "verdict": {name: verdict.to_dict() for name, verdict in verdicts.items()},
         "settings": run.summary["settings"],
         "versions": versions(),

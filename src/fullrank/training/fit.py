@@ -6,7 +6,6 @@ import importlib.util
 import logging
 import math
 import re
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -106,7 +105,8 @@ def is_first_process() -> bool:
 def resumed_settings(folder: Path, asked: Mapping[str, Any]) -> SimpleNamespace:
     """The settings of the run in `folder`; only where and how it is carried out may be given anew."""
     if not (folder / CHECKPOINT).exists():
-        raise InputError(f"nothing to resume in {folder}: it has no {CHECKPOINT}; start it without --resume")
+        how = "with --overwrite in place of" if (folder / CONFIG).exists() else "without"
+        raise InputError(f"nothing to resume in {folder}: it has no {CHECKPOINT}; start it {how} --resume")
     before = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
     defaults = train_options()
     explicit = {key: value for key, value in asked.items() if key not in defaults or defaults[key] != value}
@@ -168,15 +168,13 @@ def fit(
 ) -> Run:
     """Train, or go on training, and write everything that a run holds."""
     settings = adapter.settings
-    began = time.monotonic()
     with quiet():
         trainer.fit(adapter, ckpt_path=run.folder / CHECKPOINT if settings.resume else None, weights_only=True)
     if checkpointing.signal is not None:
         words = f"stopped at step {trainer.global_step} of {adapter.total_steps} and saved"
         raise Interrupted(f"{words}; to go on: fullrank train --resume --output {run.folder}", checkpointing.signal)
     if trainer.is_global_zero:
-        seconds = time.monotonic() - began
-        finish(run, adapter, prepared, monitor, seconds=seconds, console=console)
+        finish(run, adapter, prepared, monitor, cost=checkpointing.cost(), console=console)
     return run
 
 

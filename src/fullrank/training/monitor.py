@@ -65,6 +65,14 @@ class Monitor(Callback):
         self._recent: dict[str, deque[Tensor]] = {"Y": deque(), "Z": deque()}
         self._clock = (0, 0.0)
 
+    def state_dict(self) -> dict[str, Any]:
+        """What the checkpoint keeps beside the rows in `metrics.csv`."""
+        return {"seconds": self.seconds, "warnings": self.warnings}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.seconds, self.warnings = state_dict["seconds"], state_dict["warnings"]
+
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Keep the rows up to the step that is resumed from."""
         if trainer.global_step and self.path.exists():
