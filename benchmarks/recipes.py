@@ -67,7 +67,10 @@ def plan(name: str, pictures: Path, limit: float) -> dict[str, str]:
     if done.returncode:
         return {"said": done.stderr.strip()[-300:]}
     lines = [re.split(r"\s{2,}", line.strip(), maxsplit=1) for line in done.stdout.splitlines()]
-    return {line[0]: line[1].replace(str(pictures), "PICTURES") for line in lines if len(line) == 2}
+    found = {line[0]: line[1].replace(str(pictures), "PICTURES") for line in lines if len(line) == 2}
+    if not {"a step", "the run"} <= set(found):
+        return {"said": done.stdout[-300:]}
+    return {name: words for name, words in found.items() if name not in ("a step", "the run")}  # of no use here
 
 
 def dry_run(name: str, pictures: Path, batch: int, limit: float) -> dict[str, Any]:
@@ -115,7 +118,7 @@ def main() -> int:
     worked = {
         name
         for name, row in rows.items()
-        if len(row.get("losses", [])) == 2 and all(map(math.isfinite, row["losses"])) and "the run" in row["plan"]
+        if len(row.get("losses", [])) == 2 and all(map(math.isfinite, row["losses"])) and "run" in row["plan"]
     }
     result = {
         "steps": 2,

@@ -356,6 +356,7 @@ def reproduce(
     seed: int = 0,
     seeds: int = 1,
     downstream: dict[str, str] | None = None,
+    detection_steps: int | None = None,
     accelerator: str = "auto",
     precision: str = "auto",
     workers: int | None = None,
@@ -371,7 +372,7 @@ def reproduce(
 
     Args:
         name: a table or figure (see `fullrank tables`).
-        data: what `train` takes; with labels, or the cells have no accuracy.
+        data: what `train` takes; without labels cells have no accuracy, only verdicts.
         split: first-level folder or named part of the data, such as train.
         include: pattern that the paths of pictures must match.
         captions: file of captions, for the table of images and text.
@@ -380,12 +381,13 @@ def reproduce(
         backbone: any timm model.
         stem_stride: pixels that the network's stem moves by.
         image_size: pixels a side that the network sees.
-        batch_size: images in a step, where the table itself says nothing of it.
+        batch_size: images in a step; where the table compares batches, what stands for the published 2048.
         epochs: passes over the data of every run; as in the recipe when left out.
         budget: time for the whole table, such as 30m or 2h: epochs, and where need be a subset, are chosen to fit.
         seed: of the first run of every cell.
         seeds: runs of every cell.
         downstream: data sets for the columns of the table of the same name, --downstream.VOC07 DATA and so on.
+        detection_steps: of training a detector on VOC07+12 or COCO; the published 24,000 or 90,000 when left out.
         accelerator: cpu, gpu or auto.
         precision: Lightning's precision, such as 32-true.
         workers: number of decoding processes.

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 
+import numpy as np
 import pytest
 
 import fullrank
@@ -97,6 +98,9 @@ def test_a_table_is_killed_continued_and_filled_though_a_run_fails(command):
     mended = json.loads((folder / "table/plan.json").read_text())
     next(job for job in mended["jobs"] if job["name"] == broken["name"])["settings"].pop("expander")
     (folder / "table/plan.json").write_text(json.dumps(mended))
+    half_written = folder / f"table/runs/{broken['name']}-seed0"
+    half_written.mkdir()
+    (half_written / "config.yaml").write_text("method: vicreg\n")  # killed before anything else was written
     third = command(*NORMALIZATION)
     assert third.returncode == 0, third.stderr
     assert len(finished(folder)) == 5
@@ -113,6 +117,19 @@ def test_a_signal_saves_the_runs_and_the_same_command_goes_on_from_there(command
         assert "stopped with 0 of 6 runs done; the same command goes on" in err
         assert not workers(command.folder)
         assert list(command.folder.glob("table/runs/*/last.ckpt"))
+
+
+def test_pictures_without_labels_have_verdicts(command):
+    pictures = np.random.default_rng(0).integers(0, 255, (64, 32, 32, 3), dtype=np.uint8)
+    np.save(command.folder / "pictures.npy", pictures)
+    short = ["--recipe", "shapes", "--batch_size", "32", "--epochs", "1", "--output", "table"]
+    done = command("reproduce", "normalization", "--data", "pictures.npy", *short)
+    assert done.returncode == 0, done.stderr
+    assert "The data has no labels" in done.stdout
+    rows = list(csv.DictReader((command.folder / "table/table.csv").read_text().splitlines()))
+    assert {(row["ours"], row["knn"]) for row in rows} == {("", "")}
+    assert all(row["verdict_Z"] and row["Z_rank"] for row in rows)
+    assert "no labels" in (command.folder / "table/table.html").read_text()
 
 
 def test_the_plan_writes_nothing(command):

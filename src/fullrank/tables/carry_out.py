@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import torch
 
 from fullrank.errors import InputError
 from fullrank.report.wording import duration
+from fullrank.tables.costs import makespan, why
 from fullrank.tables.expand import Job
-from fullrank.tables.plan import Plan, command_of, environment_of, last_words
+from fullrank.tables.plan import Plan
 from fullrank.tables.work import is_done, run_folder
 
 LOOK = 0.1  # seconds between two looks at the runs
@@ -50,7 +52,7 @@ def carry_out(plan: Plan, folder: Path, seeds: Sequence[int], say: Callable[[str
     A run that fails leaves the others as they are. Raises `Stopped` when a signal asked for the end: the runs have then
     saved where they stand, and the same call goes on from there.
     """
-    waiting = deque((job, seed) for job in plan.jobs for seed in seeds if not is_done(folder, job, seed))
+    waiting = deque((job, seed) for job, seed in plan.runs(seeds) if not is_done(folder, job, seed))
     count = len(plan.jobs) * len(seeds)
     if len(waiting) < count:
         say(f"{count - len(waiting)} of {count} runs are done already")
@@ -74,7 +76,7 @@ def carry_out(plan: Plan, folder: Path, seeds: Sequence[int], say: Callable[[str
                     left = seconds_left(plan, [job for job, _ in waiting], elapsed, ended)
                     say(f"{done} of {count}: {name}, {took}" + (f"; about {duration(left)} left" if left else ""))
                 else:
-                    failed[name] = why(folder, name, each.process.returncode)
+                    failed[name] = why(each.process.returncode, end_of_log(folder, name))
                     say(f"{done} of {count}: {name} FAILED after {took}: {failed[name]}")
             time.sleep(LOOK)
         if asked:
@@ -92,19 +94,18 @@ def seconds_left(
 ) -> float:
     """Until the last run ends, at the pace of those that ended; with `running` and `ended` goes what each has taken."""
     pace = sum(seconds for _, seconds in ended) / sum(plan.total[job.name] for job, _ in ended)
-    rest = [max(0.0, pace * plan.total[job.name] - seconds) for job, seconds in running]
-    rest += [pace * plan.total[job.name] for job in waiting]
-    return max(sum(rest) / plan.slots, max(rest, default=0.0))
+    begun = [max(0.0, pace * plan.total[job.name] - seconds) for job, seconds in running]
+    return makespan([pace * plan.total[job.name] for job in waiting], plan.slots, begun)
 
 
 def start(plan: Plan, folder: Path, job: Job, seed: int, slot: int) -> Running:
     """Begin a run on one device; what it says goes to a log."""
-    environment = environment_of(plan)
+    environment = plan.environment
     if plan.threads is None and torch.cuda.device_count() > 1:
         environment["CUDA_VISIBLE_DEVICES"] = visible_devices()[slot]
     log = folder / "logs" / f"{run_folder(folder, job, seed).name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = command_of(folder, job, seed)
+    command = plan.command_of(folder, job, seed)
     with open(log, "w", encoding="utf-8") as file:
         # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
         process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)
@@ -117,12 +118,9 @@ def visible_devices() -> list[str]:
     return given.split(",") if given else [str(number) for number in range(torch.cuda.device_count())]
 
 
-def why(folder: Path, name: str, code: int) -> str:
-    """What a failed run said last."""
-    if code < 0 or code > 128:
-        return f"ended by {signal.Signals(abs(code) % 128).name}"
-    text = (folder / "logs" / f"{name}.log").read_text(encoding="utf-8", errors="replace")
-    return last_words(text[-LOG_END:])
+def end_of_log(folder: Path, name: str) -> str:
+    """What a run said last."""
+    return (folder / "logs" / f"{name}.log").read_text(encoding="utf-8", errors="replace")[-LOG_END:]
 
 
 @contextlib.contextmanager
@@ -147,7 +145,14 @@ def refuse_other(plan: Plan, folder: Path) -> None:
     before, now = ({**each, **each["settings"]} for each in (before, now))
     for name in sorted({*before, *now} - {"settings"}):
         if before.get(name) != now.get(name):
+            words = [in_words(name, each.get(name)) for each in (before, now)]
             raise InputError(
-                f"{folder} holds a table with {name} {before.get(name)}, not {now.get(name)}: "
-                "add --overwrite or another --output"
+                f"{folder} holds a table with {name} {words[0]}, not {words[1]}: add --overwrite or another --output"
             )
+
+
+def in_words(name: str, value: Any) -> str:
+    """An option as it would be given."""
+    if value in (None, {}):
+        return "left out"
+    return duration(value) if name == "budget" else str(value)

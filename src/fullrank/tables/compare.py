@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 
 from rich import box
 from rich.console import Group
+from rich.markup import escape
+from rich.table import Column as GridColumn
 from rich.table import Table as Grid
 
 from fullrank.errors import InputError
@@ -22,7 +25,7 @@ from fullrank.report.wording import MISSING, SCORES, duration, with_spread
 from fullrank.runs.folder import Run
 from fullrank.runs.settings import FREE
 from fullrank.tables.outcome import MEASURED, Outcome, outcome_of
-from fullrank.tables.page import CURVES, MOST_CURVES, curve_chart, render, toned
+from fullrank.tables.page import CURVES, MOST_CURVES, UNTRAINED_MARK, curve_chart, render, toned, untrained
 from fullrank.tables.written import coloured, markdown_table, write_all
 
 # Settings that say nothing of what a run is.
@@ -61,7 +64,7 @@ class Compared:
         return [
             *[self.names[line], *settings, *scores, f"{outcome.measured('untrained')} → {outcome.measured('knn')}"],
             *[outcome.verdict("Y"), outcome.verdict("Z"), outcome.measured("Y_rank"), outcome.measured("Z_rank")],
-            *[duration(outcome.values["seconds"]), f"{outcome.measured('peak_memory')} GiB"],
+            *[duration(outcome.values["seconds"]), outcome.memory],
         ]
 
     @property
@@ -89,7 +92,8 @@ class Compared:
 
     def render(self) -> Any:
         """The table on a terminal."""
-        grid = Grid(*self.headings, box=box.SIMPLE_HEAD)
+        heads = [GridColumn(escape(head), overflow="fold") for head in self.headings]
+        grid = Grid(*heads, box=box.SIMPLE_HEAD)
         for row in self.rows:
             grid.add_row(*map(coloured, row))
         return Group(grid, *self.notes)
@@ -136,7 +140,7 @@ class Compared:
             heads=self.headings,
             rows=[list(map(toned, row)) for row in self.rows],
             compared=bars,
-            compared_how="kNN accuracy of the representation; the mark is the same network untrained.",
+            compared_how=f"kNN accuracy of the representation; {UNTRAINED_MARK}",
             ticks=["untrained"],
             curves=[one for one in charts if one],
             curves_how="Measured on the batches of training; several seeds are one line, their mean.",
@@ -147,12 +151,6 @@ class Compared:
         )
 
 
-def untrained(outcome: Outcome) -> tuple[str, float, str]:
-    """The mark of the untrained network on a bar."""
-    value = outcome.values["untrained"]
-    return "untrained", value / 100, f"{value:.1f}"
-
-
 def words_of(value: Any) -> str:
     """A setting in a table."""
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
@@ -160,12 +158,15 @@ def words_of(value: Any) -> str:
 
 def compare_runs(folders: Sequence[str | Run], output: str | None) -> Compared:
     """What `fullrank.compare` does."""
-    runs = [each if isinstance(each, Run) else Run(each) for each in folders]
-    for run in runs:
+    given: dict[Path, Run] = {}
+    for each in folders:
+        run = each if isinstance(each, Run) else Run(each)
+        given.setdefault(run.folder.resolve(), run)
+    for run in given.values():
         if not run.summary.get("finished"):
             raise InputError(f"{run.folder} is not finished: `fullrank train --resume --output {run.folder}`")
     groups: dict[str, list[Run]] = {}
-    for run in runs:
+    for run in given.values():
         groups.setdefault(json.dumps(plain(said_of(run)), sort_keys=True), []).append(run)
     lines = list(groups.values())
     settings = [said_of(line[0]) for line in lines]
@@ -176,7 +177,7 @@ def compare_runs(folders: Sequence[str | Run], output: str | None) -> Compared:
         if any(value != values[0] for value in values)
     }
     found = Compared(
-        tuple(line[0].folder.name for line in lines),
+        names_of([line[0].folder for line in lines]),
         differing,
         tuple(outcome_of([run.folder for run in line]) for line in lines),
         evaluations_of(lines),
@@ -184,6 +185,19 @@ def compare_runs(folders: Sequence[str | Run], output: str | None) -> Compared:
     if output:
         write_all(found, found.page(), Path(output), "compare")
     return found
+
+
+def names_of(folders: Sequence[Path]) -> tuple[str, ...]:
+    """The last parts of paths, as many of each as make it differ from all others."""
+    parts = [Path(os.path.abspath(folder)).parts for folder in folders]
+    taken = [1] * len(parts)
+    while True:
+        names = tuple(str(Path(*each[-count:])) for each, count in zip(parts, taken, strict=True))
+        alike = [number for number, name in enumerate(names) if names.count(name) > 1]
+        if not alike:
+            return names
+        for number in alike:
+            taken[number] += 1
 
 
 def said_of(run: Run) -> dict[str, Any]:

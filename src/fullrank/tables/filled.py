@@ -21,12 +21,13 @@ from fullrank.report.wording import MISSING, counted, duration, with_spread
 from fullrank.runs.folder import Run
 from fullrank.tables.expand import WIDTH_OPTIONS, judges_of
 from fullrank.tables.outcome import MEASURED, Outcome, agreement, outcome_of, score_of
-from fullrank.tables.plan import Plan, settings_in_words
+from fullrank.tables.plan import TIMED, Plan, settings_in_words
 from fullrank.tables.talk import COLLAPSE, Cell, Table, in_words, open_table
-from fullrank.tables.work import is_done, run_folder
+from fullrank.tables.work import is_trained, run_folder
 from fullrank.tables.written import Fitted, coloured, markdown_table
 
 SCALED = (*WIDTH_OPTIONS, "batch_size", "backbone2")
+ABOVE = "by two standard errors of the queries (what another seed would change is not in it)"
 TOO_SHORT = "Most runs neither collapsed nor learned: they may be too short to tell. Give a larger --budget."
 
 
@@ -42,6 +43,7 @@ class Line:
         agrees: with what was published, in kind; None where that cannot be said.
         differs: in what it differs.
         settings: of its runs, beside those of all.
+        seeds: runs that were asked for.
     """
 
     cell: Cell
@@ -51,6 +53,7 @@ class Line:
     agrees: bool | None
     differs: str
     settings: Mapping[str, Any]
+    seeds: int
 
     @property
     def name(self) -> str:
@@ -67,25 +70,48 @@ class Line:
 
     @property
     def own_words(self) -> str:
-        """The number with its spread."""
-        if self.ours is None:
-            return "failed" if self.failure else MISSING
-        return with_spread(*self.ours, 1 if self.cell.column.unit == "%" else 3)
+        """The number with its spread and unit, and of how many runs it is where some are missing."""
+        if self.ours is not None:
+            words = with_spread(*self.ours, 1 if self.cell.column.unit == "%" else 3)
+            words += "" if self.cell.column.unit in ("%", "") else f" {self.cell.column.unit}"
+            return f"{words} ({self.missing})" if self.missing else words
+        words = "failed" if self.failure else MISSING
+        return f"{words} ({self.missing} done)" if self.missing else words
+
+    @property
+    def missing(self) -> str:
+        """'1 of 3 runs' where not all that were asked for have finished; nothing where none has."""
+        done = 0 if self.outcome is None else self.outcome.seeds
+        return f"{done} of {counted(self.seeds, 'runs')}" if 0 < done < self.seeds else ""
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether it is said how it agrees with what was published."""
+        return self.agrees is not None or bool(self.differs)
 
     @property
     def looks_unfinished(self) -> bool:
         """Whether its runs neither collapsed nor learned."""
-        return self.outcome is not None and not self.outcome.collapsed and self.outcome.gained is False
+        return self.outcome is not None and self.outcome.collapsed is False and self.outcome.gained is False
 
     def measured(self, name: str, digits: int = 1) -> str:
         """A value of its runs with its spread."""
         return MISSING if self.outcome is None else self.outcome.measured(name, digits)
 
     @property
+    def time(self) -> str:
+        """That training took."""
+        return MISSING if self.outcome is None else duration(self.outcome.values["seconds"])
+
+    @property
+    def short_time(self) -> str:
+        """The same in one unit, where there is little room."""
+        return MISSING if self.outcome is None else in_one_unit(self.outcome.values["seconds"])
+
+    @property
     def memory(self) -> str:
         """The peak of its runs."""
-        words = self.measured("peak_memory")
-        return words if words == MISSING else f"{words} GiB"
+        return MISSING if self.outcome is None else self.outcome.memory
 
     def verdict(self, name: str) -> str:
         """Of Y or Z."""
@@ -124,18 +150,34 @@ class Filled:
 
     @cached_property
     def differences(self) -> list[str]:
-        """What is different from what was published, and in which cells."""
-        found: dict[str, list[str]] = {}
+        """What is different from what was published, and in which runs."""
+        found: dict[str, list[Line]] = {}
         for line in self.lines:
             if line.differs:
-                found.setdefault(f"{line.differs.rstrip('.')} (published: {kind_of(line.cell)})", []).append(
-                    self.name_of(line)
-                )
-        return [f"{'; '.join(names)}: {words}" for words, names in found.items()]
+                found.setdefault(f"{line.differs.rstrip('.')} (paper: {kind_of(line.cell)})", []).append(line)
+        return [f"{self.names_of(lines)}: {words}" for words, lines in found.items()]
+
+    @property
+    def columns_differ(self) -> bool:
+        """Whether runs of the same row are others in every column, and not one that is judged in several ways."""
+        return any(column.settings or column.methods for column in self.table.columns)
 
     def name_of(self, line: Line) -> str:
-        """Of a cell, without its column where there is but one."""
-        return line.name if len(self.table.columns) > 1 else line.name.removesuffix(f", {line.cell.column.name}")
+        """Of the runs of a cell: without its column where all columns share them."""
+        return line.name if self.columns_differ else line.name.removesuffix(f", {line.cell.column.name}")
+
+    def names_of(self, lines: Sequence[Line]) -> str:
+        """Of the runs of several cells, each once."""
+        return "; ".join(dict.fromkeys(map(self.name_of, lines)))
+
+    @cached_property
+    def by_run(self) -> list[tuple[Outcome, list[Line]]]:
+        """What runs gave, each once, with the cells that they fill."""
+        found: dict[tuple[str, ...], tuple[Outcome, list[Line]]] = {}
+        for line in self.lines:
+            if line.outcome:
+                found.setdefault(line.outcome.runs, (line.outcome, []))[1].append(line)
+        return list(found.values())
 
     @property
     def is_scaled(self) -> bool:
@@ -144,10 +186,12 @@ class Filled:
 
     @property
     def in_one_line(self) -> str:
-        """How many cells agree."""
-        judged = [line for line in self.lines if line.agrees is not None or line.differs]
-        agreeing = sum(line.agrees is True for line in judged)
-        return f"{agreeing} of {len(judged)} cells agree with the paper on collapse or none" if judged else ""
+        """How many cells agree: how many runs where one fills several."""
+        judged = [[line for line in lines if line.is_judged] for _, lines in self.by_run]
+        runs = [[line.agrees is True for line in lines] for lines in judged if lines]
+        of_seeds = f" of {self.seeds} seeds" if self.seeds > 1 else ""
+        things = f"runs{of_seeds}" if any(len(lines) > 1 for lines in runs) else "cells"
+        return f"{sum(map(all, runs))} of {len(runs)} {things} agree with the paper on collapse or none" if runs else ""
 
     @property
     def too_short(self) -> bool:
@@ -195,24 +239,42 @@ class Filled:
         below += [f"differs: {words}" for words in self.differences]
         below += [f"failed: {name}: {reason}" for name, reason in self.failed.items()]
         below += [TOO_SHORT] if self.too_short else []
-        below += [*self.plan.notes, *(["± is the standard deviation over seeds."] if self.seeds > 1 else [])]
+        below += [*self.plan.notes, *self.key]
         return Group(escape(self.table.question), Fitted(self.grid), *map(escape, below))
+
+    @property
+    def key(self) -> list[str]:
+        """What stands for what in the table on a terminal, in few words."""
+        spread = "; ± is the standard deviation over seeds" if self.seeds > 1 else ""
+        return [
+            f"ours, paper: the number here and there{spread}; kNN: top-1 of 20 neighbours on Y, untrained → trained.",
+            "Y, Z: verdicts on the representation and the embedding; time: of training alone; memory: its peak.",
+            f"agrees: on a complete collapse or none, by verdict and by whether kNN rose {ABOVE}.",
+            f"in part: {self.in_part}.",
+            *([f"{'; '.join(self.table.explained)}."] if self.table.explained else []),
+        ]
+
+    @property
+    def in_part(self) -> str:
+        """When cells agree in part."""
+        split = ", or seeds disagree on a collapse without a majority" if self.seeds > 1 else ""
+        return f"verdict and kNN say different things{split}"
 
     def grid(self, *, narrow: bool) -> Grid:
         """The cells, a line each; where that is too wide, what belongs together one below the other."""
         several = ["column"] if len(self.table.columns) > 1 else []
-        both = GridColumn("Y, Z", min_width=len("dimensional"))
-        measured = [both, "time"] if narrow else ["Y", "Z", "time", "memory"]
+        measured = ["Y, Z", "time"] if narrow else ["Y", "Z", "time", "memory"]
         heads = ["row", *several, "ours", "paper", "kNN", *measured, "agrees"]
-        grid = Grid(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        columns = [GridColumn(each, overflow="fold", no_wrap=each == "Y, Z") for each in heads]
+        grid = Grid(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for line in self.lines:
             row = line.name.removesuffix(f", {line.cell.column.name}") + (f" ({line.here})" if line.here else "")
             name = [row, line.cell.column.name] if several else [row]
             knn = [f"{line.measured('untrained')} →", line.measured("knn")]
             verdicts = [in_short(line.verdict(each)) for each in ("Y", "Z")]
-            taken = MISSING if line.outcome is None else f"{line.outcome.values['seconds']:.0f} s"
-            costs = [taken, line.memory]
-            facts = ["\n".join(pair) for pair in (verdicts, costs)] if narrow else [*verdicts, *costs]
+            facts = [*verdicts, line.time, line.memory]
+            if narrow:
+                facts = ["\n".join(verdicts).replace(" (", "\n("), f"{line.short_time}\n{line.memory}"]
             before = [*name, line.own_words, in_words(line.cell.published), ("\n" if narrow else " ").join(knn)]
             grid.add_row(*map(escape, before), *facts, line.agreement)
         return grid
@@ -251,23 +313,26 @@ class Filled:
 
     @property
     def settings(self) -> list[list[str]]:
-        """Of the runs of each cell, beside those of all."""
-        return [[self.name_of(line), self.plan.own_words(line.settings)] for line in self.lines]
+        """Of each run, beside those of all."""
+        said = [(self.name_of(line), self.plan.own_words(line.settings)) for line in self.lines]
+        return list(map(list, dict.fromkeys(said)))
 
     @property
     def explanations(self) -> list[str]:
         """What words and numbers stand for."""
-        said = [f"{name}: {words}." for name, words in self.table.shown.items()]
-        said += [f"{each.name}: {each.explained}." for each in self.table.columns if each.explained]
+        said = [f"{words}." for words in self.table.explained]
         spread = "± is the standard deviation over seeds. " if self.seeds > 1 else ""
         said.append(
-            f"{spread}kNN is top-1 of 20 neighbours on Y, before it that of the same network untrained. A published "
-            "collapse agrees where Y or Z is a complete collapse by verdict and kNN is not above the untrained "
-            "network's by two standard errors; any other number where there is no complete collapse and kNN is above "
-            "it. In part: verdict and kNN say different things. Without labels the verdict alone decides."
+            f"{spread}kNN is top-1 of 20 neighbours on Y, before it that of the same network untrained. A collapse in "
+            "the paper agrees where Y or Z is a complete collapse by verdict and kNN is not above the untrained "
+            f"network's {ABOVE}; any other number where there is no complete collapse and kNN is above it. In part: "
+            f"{self.in_part}. Without labels the verdict alone decides."
         )
-        measured = self.table.measured
-        return [" ".join(said), *self.table.notes, *self.plan.notes, f"Published: {self.table.source}; {measured}."]
+        said.append("Time is that of training alone, memory its peak.")
+        if any(column.score in TIMED for column in self.table.columns):
+            said.append("Agreement is not judged of time and memory.")
+        paper = f"Paper: {self.table.source}; {self.table.measured}."
+        return [" ".join(said), *self.table.notes, *self.plan.notes, paper]
 
     def csv(self) -> str:
         """One row a cell, every number in full."""
@@ -298,6 +363,14 @@ def in_brief(value: Any) -> str:
     return parts[0] if len(set(parts)) == 1 else str(value)
 
 
+def in_one_unit(seconds: float) -> str:
+    """36180 -> '10.1 h'; the largest unit of which there are more than one and a half."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds > 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def kind_of(cell: Cell) -> str:
     """What was published of a cell, in kind."""
     return "collapse" if cell.published == COLLAPSE else "no collapse"
@@ -313,7 +386,7 @@ def headings(table: Table, *, scaled: bool) -> list[str]:
         *here,
         *table.shown,
         *several,
-        *["ours", "published", "agrees", "kNN", "Y", "Z"],
+        *["ours", "paper", "agrees", "kNN", "Y", "Z"],
         *curves,
         *["rank Z", "time", "memory"],
     ]
@@ -321,18 +394,15 @@ def headings(table: Table, *, scaled: bool) -> list[str]:
 
 def cells_of(line: Line, table: Table, *, scaled: bool) -> list[str]:
     """Of one line, under `headings`."""
-    unit = "" if line.cell.column.unit in ("%", "") else f" {line.cell.column.unit}"
     here = [line.here] if scaled else []
     shown = [str(line.cell.row.shown.get(name, "")) for name in table.shown]
     several = [line.cell.column.name] if len(table.columns) > 1 else []
-    seconds = line.outcome.values["seconds"] if line.outcome else None
     knn = f"{line.measured('untrained')} → {line.measured('knn')}"
     return [
-        *[line.cell.row.name, *here, *shown, *several, line.own_words + unit, in_words(line.cell.published)],
+        *[line.cell.row.name, *here, *shown, *several, line.own_words, in_words(line.cell.published)],
         *[line.agreement, knn, line.verdict("Y"), line.verdict("Z")],
         *(line.measured(name, 3) for name in table.curves),
-        *[line.measured("Z_rank"), MISSING if seconds is None else duration(seconds)],
-        line.memory,
+        *[line.measured("Z_rank"), line.time, line.memory],
     ]
 
 
@@ -344,11 +414,11 @@ def in_short(verdict: str) -> str:
 def fill(plan: Plan, folder: Path, seeds: Sequence[int], failed: Mapping[str, str]) -> Filled:
     """The table with what its runs have given so far."""
     table = open_table(plan.table)
-    judges, _ = judges_of(table, plan.downstream)
+    judges, _ = judges_of(table, plan.judging)
     jobs = {place: job for job in plan.jobs for place in job.cells}
     outcomes: dict[str, Outcome] = {}
     for job in plan.jobs:
-        done = [run_folder(folder, job, seed) for seed in seeds if is_done(folder, job, seed)]
+        done = [run for run in (run_folder(folder, job, seed) for seed in seeds) if is_trained(run)]
         if done:
             outcomes[job.name] = outcome_of(done)
     lines = []
@@ -362,5 +432,5 @@ def fill(plan: Plan, folder: Path, seeds: Sequence[int], failed: Mapping[str, st
         failure = next((failed[name] for name in names if name in failed), "")
         ours = score_of(cell, judges[place[1]], outcome) if outcome else None
         agrees, differs = agreement(cell, outcome) if outcome else (None, "")
-        lines.append(Line(cell, ours, outcome, failure, agrees, differs, job.settings))
+        lines.append(Line(cell, ours, outcome, failure, agrees, differs, job.settings, len(seeds)))
     return Filled(table, plan, tuple(lines), folder, failed)

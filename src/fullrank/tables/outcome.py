@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from fullrank.evaluation.repeated import SPREAD, mean_of
-from fullrank.report.wording import MISSING, score
+from fullrank.report.wording import MISSING, SEVERITY, counted, score
 from fullrank.runs.folder import METRICS, Run
+from fullrank.tables.plan import TIMED
 from fullrank.tables.talk import COLLAPSE, Cell
 from fullrank.tables.work import judge_key, judged
 from fullrank.training.monitor import LOOKED, read_metrics
 
 COMPLETE = "complete collapse"
 COMMON = 100  # epochs for which a time is given
+GIGABYTE = 1e9  # bytes: the unit of the paper
 STANDARD_ERRORS = 2  # by which a kNN accuracy has to be above that of the untrained network to count as above
 MEASURED = ("knn", "untrained", "Y_rank", "Z_rank", "seconds", "peak_memory")  # values of a run that are written out
 
@@ -30,11 +32,11 @@ class Outcome:
         runs: folders, one a seed.
         values: means over seeds by the names in `MEASURED` and others, and under `NAME_std` their standard deviations
             where there are several.
-        verdicts: of Y and of Z: that of most runs.
+        verdicts: of Y and of Z: that of most runs, the gravest where several are as frequent.
         agreed: of how many of them.
         scores: means of what evaluations gave, likewise with their standard deviations, by `judge_key`.
         queries: pictures that the kNN accuracy counts.
-        reason: what the verdict of Z says of the first run.
+        reason: what the verdict of Z says of the first run that has it.
     """
 
     runs: tuple[str, ...]
@@ -54,6 +56,11 @@ class Outcome:
         """A value with its spread."""
         return score(self.values, name, digits) if name in self.values else MISSING
 
+    @property
+    def memory(self) -> str:
+        """The peak."""
+        return f"{self.measured('peak_memory')} GB" if "peak_memory" in self.values else MISSING
+
     def verdict(self, name: str) -> str:
         """Of Y or Z in words, with how many runs it was where not all."""
         words = self.verdicts.get(name, MISSING)
@@ -62,7 +69,10 @@ class Outcome:
 
     @property
     def gained(self) -> bool | None:
-        """Whether Y classifies better than that of the untrained network, beyond chance; None without labels."""
+        """Whether Y classifies better than that of the untrained network; None without labels.
+
+        Better by more than the chance in which queries were drawn; what another seed would change is not counted.
+        """
         if "knn" not in self.values:
             return None
         share = self.values["untrained"] / 100
@@ -70,9 +80,17 @@ class Outcome:
         return self.values["knn"] > self.values["untrained"] + STANDARD_ERRORS * error
 
     @property
-    def collapsed(self) -> bool:
-        """Whether Y or Z is one point."""
-        return COMPLETE in self.verdicts.values()
+    def collapsing(self) -> int:
+        """Runs in which Y, or in which Z, is one point; 0 where another verdict is more frequent."""
+        return max(
+            (self.agreed[name] for name, verdict in self.verdicts.items() if verdict == COMPLETE),
+            default=0,
+        )
+
+    @property
+    def collapsed(self) -> bool | None:
+        """Whether Y or Z is one point; None where more runs say so than anything else, but not more than half."""
+        return None if 0 < self.collapsing <= self.seeds / 2 else self.collapsing > 0
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -92,13 +110,15 @@ def outcome_of(folders: Sequence[Path]) -> Outcome:
     values = mean_of([values_of(one) | end for one, end in zip(summaries, ends, strict=True)], SPREAD)
     verdicts, agreed = {}, {}
     for name in summaries[0].get("verdict", {}):
-        words, count = Counter(each["verdict"][name]["verdict"] for each in summaries).most_common(1)[0]
-        verdicts[name], agreed[name] = words, count
+        counts = Counter(each["verdict"][name]["verdict"] for each in summaries)
+        agreed[name] = max(counts.values())
+        verdicts[name] = max((words for words in counts if counts[words] == agreed[name]), key=SEVERITY.index)
     known = [judged(folder) for folder in folders]
     keys = [key for key in known[0] if all(key in each for each in known)]
     scores = {key: mean_of([each[key]["scores"] for each in known], SPREAD) for key in keys}
     queries = min((each["knn"]["queries"] for each in summaries if "knn" in each), default=0)
-    reason = summaries[0].get("verdict", {}).get("Z", {}).get("reason", "")
+    of_z = [each["verdict"]["Z"] for each in summaries if "Z" in verdicts]
+    reason = next((each["reason"] for each in of_z if each["verdict"] == verdicts["Z"]), "")
     return Outcome(tuple(map(str, folders)), values, verdicts, agreed, scores, queries, reason)
 
 
@@ -109,42 +129,50 @@ def values_of(summary: Mapping[str, Any]) -> dict[str, float]:
     for name, verdict in summary.get("verdict", {}).items():
         found[f"{name}_rank"] = verdict.get("measures", {}).get("effective_rank")
     found["steps"] = summary.get("steps")
-    seconds, epochs = summary["seconds"], summary["epochs"]
-    found |= {"seconds": seconds, "epochs": epochs, "hours_per_100_epochs": COMMON * seconds / max(epochs, 1e-9) / 3600}
-    found |= {"images_per_second": summary["images_per_second"]}
+    found |= {name: summary[name] for name in ("seconds", "epochs", "images_per_second")}
+    if summary["images_per_second"]:
+        found["hours_per_100_epochs"] = COMMON * summary["images"] / summary["images_per_second"] / 3600
     if summary.get("peak_memory"):
-        found["peak_memory"] = summary["peak_memory"] / 2**30
+        found["peak_memory"] = summary["peak_memory"] / GIGABYTE
     return {name: float(value) for name, value in found.items() if value is not None and math.isfinite(value)}
 
 
 def score_of(cell: Cell, judge: Mapping[str, Any] | None, outcome: Outcome) -> tuple[float, float | None] | None:
-    """The number of a cell and its standard deviation over seeds; None where there is none."""
-    values = outcome.values
-    if cell.column.score not in values:
+    """The number of a cell and its standard deviation over seeds; None where there is none.
+
+    Where pictures have several labels, the mean average precision stands for top-1.
+    """
+    values, score = outcome.values, cell.column.score
+    if score not in values:
         values = outcome.scores.get(judge_key(judge), {}) if judge is not None else {}
-    if cell.column.score not in values:
+        score = "map" if score == "top1" and score not in values else score
+    if score not in values:
         return None
-    return values[cell.column.score], values.get(f"{cell.column.score}{SPREAD}")
+    return values[score], values.get(f"{score}{SPREAD}")
 
 
 def agreement(cell: Cell, outcome: Outcome) -> tuple[bool | None, str]:
     """Whether runs agree with what was published of a cell in kind, collapse or not, and where they differ how.
 
-    None where nothing was published, or kNN says something else than the verdict.
+    None where nothing was published or the number is one of time or memory, which has no such kind, and, with words,
+    where kNN says something else than the verdict, or no more than half of the runs have the commonest verdict.
     """
-    if cell.published is None:
+    if cell.published is None or cell.column.score in TIMED:
         return None, ""
     wanted = cell.published == COLLAPSE
-    gained = outcome.gained
+    collapsed, gained = outcome.collapsed, outcome.gained
     after = f" after {outcome.values['steps']:,.0f} steps" if "steps" in outcome.values else ""
     why = f"; Z{after}: {outcome.reason}" if outcome.reason else ""
-    by_verdict = "a complete collapse" if outcome.collapsed else "no complete collapse"
+    by_verdict = "a complete collapse" if collapsed else "no complete collapse"
     by_knn = "kNN above the untrained network" if gained else "kNN not above the untrained network"
+    if collapsed is None:
+        split = f"a complete collapse in {outcome.collapsing} of {counted(outcome.seeds, 'runs')}"
+        return None, f"{split}{'' if gained is None else f', {by_knn}'}{why}"
     if gained is None:
-        return outcome.collapsed == wanted, "" if outcome.collapsed == wanted else by_verdict
-    if outcome.collapsed == wanted and gained != wanted:
+        return collapsed == wanted, "" if collapsed == wanted else by_verdict
+    if collapsed == wanted and gained != wanted:
         return True, ""
-    if outcome.collapsed != wanted and gained == wanted:
+    if collapsed != wanted and gained == wanted:
         return False, f"{by_verdict}, {by_knn}{why}"
     return None, f"{by_verdict}, but {by_knn}{why}"
 

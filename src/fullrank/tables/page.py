@@ -28,6 +28,9 @@ SECTIONS = {
     "explanations": "What stands for what",
 }
 MOST_CURVES = 10  # in one chart: so many colours there are
+TOP1 = "top1"  # the score that kNN has too
+PAPER = "paper"  # the mark of its number on a bar
+UNTRAINED_MARK = "the mark is the same network untrained."
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def build_page(filled: Filled) -> str:
     notices += [f"{words}." for words in filled.differences]
     charts = [*curves_of(filled)]
     compared = bars_of(filled)
+    marked = any(name == PAPER for row in compared for name, _, _ in row.ticks)
     return render(
         page_title=f"{table.name}: {table.question}",
         name=table.name,
@@ -58,12 +62,12 @@ def build_page(filled: Filled) -> str:
         lead=f"{filled.in_one_line}." if filled.in_one_line else "",
         notices=notices,
         facts=list(filled.circumstances.items()),
-        how="What runs here gave beside what was published.",
+        how="What runs here gave beside what the paper says.",
         heads=filled.headings,
         rows=[list(map(toned, row)) for row in filled.rows],
         compared=compared,
-        compared_how="kNN accuracy of the representation; marked are the network untrained, and what was published.",
-        ticks=["untrained", "published"],
+        compared_how=f"kNN accuracy of the representation; {marks_of(filled) if marked else UNTRAINED_MARK}",
+        ticks=["untrained", *([PAPER] if marked else [])],
         curves=charts,
         curves_how="Measured on the batches of training; several seeds are one line, their mean.",
         settings=filled.settings,
@@ -87,32 +91,43 @@ def toned(words: str) -> Words:
 
 
 def bars_of(filled: Filled) -> list[Row]:
-    """kNN of every cell beside the untrained network and the published number."""
+    """kNN of every run beside the untrained network and, where there is one, a top-1 of the paper."""
     rows = []
-    for line in filled.lines:
-        values = line.outcome.values if line.outcome else {}
+    for outcome, lines in filled.by_run:
+        values = outcome.values
         if "knn" not in values:
             continue
-        published = line.cell.value if line.cell.column.unit == "%" else None
-        ticks = [
-            ("untrained", values["untrained"] / 100, f"{values['untrained']:.1f}"),
-            ("published", None if published is None else published / 100, str(line.cell.published or "–")),
-        ]
-        rows.append(Row(filled.name_of(line), values["knn"] / 100, line.measured("knn"), "own", "", ticks))
+        ticks: list[tuple[str, float | None, str]] = [untrained(outcome)]
+        top1 = next((line.cell for line in lines if line.cell.column.score == TOP1), None)
+        if top1 is not None and top1.value is not None:
+            ticks.append((PAPER, top1.value / 100, str(top1.published)))
+        name, missing = filled.names_of(lines), lines[0].missing
+        rows.append(Row(name, values["knn"] / 100, outcome.measured("knn"), "own", missing, ticks))
     return rows
 
 
+def marks_of(filled: Filled) -> str:
+    """What the two marks on a bar are."""
+    first = next(column.name for column in filled.table.columns if column.score == TOP1)
+    column = "" if filled.columns_differ else f" in the column {first}"
+    return f"the marks are the same network untrained (dotted) and the paper's number{column}."
+
+
+def untrained(outcome: Outcome) -> tuple[str, float, str]:
+    """The mark of the untrained network on a bar."""
+    value = outcome.values["untrained"]
+    return "untrained", value / 100, f"{value:.1f}"
+
+
 def curves_of(filled: Filled) -> Iterable[Chart]:
-    """The live measures of the runs over training: one chart a measure, and a row of the table each where both fit."""
+    """The live measures of the runs over training: one chart a measure, and a row where its columns differ."""
     measures = filled.table.curves or CURVES
     groups: dict[str, list[tuple[str, Outcome]]] = {}
-    several = len(filled.table.columns) > 1
-    for line in filled.lines:
-        if line.outcome:
-            shown = " ".join(line.cell.row.shown)
-            group = f"{line.cell.row.name} {shown}".strip() if several else ""
-            label = line.cell.column.name if several else short_name(line)
-            groups.setdefault(group, []).append((label, line.outcome))
+    for outcome, lines in filled.by_run:
+        row = lines[0].cell.row
+        group = f"{row.name} {' '.join(row.shown)}".strip() if filled.columns_differ else ""
+        cells = [line.cell.column.name if filled.columns_differ else short_name(line) for line in lines]
+        groups.setdefault(group, []).append(("; ".join(dict.fromkeys(cells)), outcome))
     for group, members in groups.items():
         for part in range(0, len(members), MOST_CURVES):
             labels, outcomes = zip(*members[part : part + MOST_CURVES], strict=True)

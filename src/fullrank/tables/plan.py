@@ -1,18 +1,15 @@
-"""What a table will take: its runs, the time of each, and how long they may be for all to fit a budget."""
+"""The plan of a table: its runs, how they are carried out, and what each takes."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
-import math
 import os
 import re
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,36 +21,28 @@ from rich import box
 from rich.console import Group
 from rich.table import Table as Grid
 
-from fullrank.data.memory import available_memory
 from fullrank.errors import InputError
 from fullrank.files import plain, write_text
 from fullrank.report.wording import duration
 from fullrank.runs.settings import FREE, resolve
-from fullrank.tables.expand import Job, expand
+from fullrank.tables.costs import (
+    USED,
+    fit_budget,
+    in_order,
+    slots_in_memory,
+    time_steps,
+    total_seconds,
+    try_out,
+    whole_table,
+)
+from fullrank.tables.expand import Job, Judging, expand
 from fullrank.tables.talk import Table, open_table
-from fullrank.training.estimate import Opened, open_few, seconds_of_step
-from fullrank.training.gain import FINAL
+from fullrank.training.estimate import open_few
 
 PLAN = "plan.json"
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-# Of a budget: what is left over for a machine that is busier later than while it was measured.
-USED = 0.9
-# Settings that say how much of a term there is: they change nothing of what a step takes.
-AMOUNTS = ("invariance", "variance", "covariance", "learning_rate", "weight_decay", "temperature")
 TIMED = ("hours_per_100_epochs", "peak_memory")  # scores that say what a run takes
-MEMORY = 3 << 30  # bytes that a run on a CPU may need
 MOST_SLOTS = 8  # runs side by side on a CPU
-WHOLE_FROM = 0.6  # all pictures are used where at least this share of a run's time is left for training
-SHARE = 0.5  # the same of a subset
-FEWEST_BATCHES = 4  # of the largest batch, in an epoch of a subset
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What a run takes beside its steps: `fixed` seconds, and so many for every picture."""
-
-    fixed: float
-    per_picture: float
 
 
 @dataclass(frozen=True)
@@ -63,7 +52,8 @@ class Plan:
     Attributes:
         table: its name.
         base: settings of all runs.
-        downstream: data sets for the columns that are judged on others than the runs' own.
+        judging: by what runs can be judged.
+        captions: of a picture, on the average; 0 where there are none.
         budget: seconds, where one was given.
         epochs: of every run; None for the recipe's.
         samples: pictures that every run is given; None for all.
@@ -79,7 +69,8 @@ class Plan:
 
     table: str
     base: Mapping[str, Any]
-    downstream: Mapping[str, str]
+    judging: Judging
+    captions: float
     budget: float | None
     epochs: float | None
     samples: int | None
@@ -93,15 +84,26 @@ class Plan:
     notes: tuple[str, ...] = ()
 
     @property
-    def lanes(self) -> float:
-        """Runs that go on at once, on the average of the whole table: of seven on two cores the last has no other."""
-        runs = len(self.jobs) * self.seeds
-        return runs / math.ceil(runs / self.slots) if runs else 1.0
-
-    @property
     def seconds(self) -> float:
         """Of the whole table."""
-        return self.seeds * sum(self.total.values()) / self.lanes
+        return whole_table([self.total.get(job.name, 0.0) for job in self.jobs], self.seeds, self.slots)
+
+    def runs(self, seeds: Iterable[int]) -> list[tuple[Job, int]]:
+        """All runs, in the order in which they begin."""
+        each = [(job, seed) for job in self.jobs for seed in seeds]
+        order = in_order([self.total.get(job.name, 0.0) for job, _ in each], self.slots)
+        return [each[number] for number in order]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the process of a run is started with."""
+        if self.threads is None:
+            return dict(os.environ)
+        return os.environ | {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+
+    def command_of(self, folder: Path, job: Job, seed: int) -> list[str]:
+        """What starts the process of a run (`tables.work`)."""
+        return [sys.executable, "-m", "fullrank.tables.work", str(os.getpid()), str(folder), job.name, str(seed)]
 
     def settings_of(self, job: Job, seed: int) -> dict[str, Any]:
         """What `fullrank train` is given for one run."""
@@ -123,8 +125,8 @@ class Plan:
         """What has to be the same for a folder to be gone on with."""
         base = {name: value for name, value in self.base.items() if name not in FREE}
         return plain(
-            {"table": self.table, "settings": base, "downstream": self.downstream}
-            | {"budget": self.budget, "seed": self.seed}
+            {"table": self.table, "settings": base, "downstream": self.judging.downstream}
+            | {"detection_steps": self.judging.detection_steps, "budget": self.budget, "seed": self.seed}
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -135,7 +137,8 @@ class Plan:
     def from_dict(cls, stored: Mapping[str, Any]) -> Plan:
         """The plan that `to_dict` wrote."""
         jobs = tuple(map(Job.from_dict, stored["jobs"]))
-        return cls(**{**stored, "jobs": jobs, "notes": tuple(stored["notes"])})
+        judging = Judging(**stored["judging"])
+        return cls(**{**stored, "judging": judging, "jobs": jobs, "notes": tuple(stored["notes"])})
 
     def write(self, folder: Path) -> None:
         """Keep the plan in the folder of its runs."""
@@ -196,6 +199,7 @@ def make_plan(
     base: Mapping[str, Any],
     *,
     downstream: Mapping[str, str],
+    detection_steps: int | None = None,
     budget: float | None,
     seed: int,
     seeds: int,
@@ -207,29 +211,33 @@ def make_plan(
     """
     began = time.monotonic()
     opened = open_few(resolve(base))
+    count = opened.count if base.get("samples") is None else min(base["samples"], opened.count or base["samples"])
+    if count is None:
+        raise InputError("the data is a stream: give --samples, so that the length of a run is known")
     table = open_table(name)
-    jobs, notes = expand(table, base, opened.image_size, downstream)
-    side, threads = side_by_side(base, len(jobs) * seeds, timed=is_timed(table))
+    judging = Judging(downstream, opened.known, opened.smallest_class, detection_steps)
+    jobs, notes = expand(table, base, opened.image_size, judging)
+    slots = most_slots(base, len(jobs) * seeds, timed=is_timed(table))
     plan = Plan(
-        *(name, base, downstream, budget, base.get("epochs"), base.get("samples"), seed, seeds, tuple(jobs)),
-        slots=side,
-        threads=threads,
+        *(name, base, judging, opened.captions, budget, base.get("epochs"), base.get("samples"), seed, seeds),
+        jobs=tuple(jobs),
+        slots=slots,
+        threads=threads_of(base, slots),
+        notes=tuple(notes),
     )
     say(f"timing a few steps of {len(jobs)} runs, and one short run as a whole ...")
-    with ThreadPoolExecutor() as both, own_threads(threads):
-        trying = both.submit(try_out, plan, opened)  # beside the steps, as runs will be beside each other
+    with ThreadPoolExecutor() as both, own_threads(plan.threads):
+        trying = both.submit(try_out, plan, count)  # beside the steps, as runs will be beside each other
         if plan.slots == 1:
             trying.result()
         step = time_steps(plan, opened)
         trial = trying.result()
-    count = opened.count if base.get("samples") is None else min(base["samples"], opened.count or base["samples"])
-    if count is None:
-        raise InputError("the data is a stream: give --samples, so that the length of a run is known")
-    plan = dataclasses.replace(plan, step=step, notes=tuple(notes))
+    if plan.threads is not None:
+        slots = slots_in_memory(slots, trial)
+    plan = dataclasses.replace(plan, step=step, slots=slots, threads=threads_of(base, slots))
     if budget is None:
         return dataclasses.replace(plan, total=total_seconds(plan, count, trial, None))
-    left = USED * (budget - (time.monotonic() - began)) * plan.lanes / seeds
-    epochs, samples = fit_budget(plan, count, trial, left)
+    epochs, samples = fit_budget(plan, count, trial, USED * (budget - (time.monotonic() - began)))
     plan = dataclasses.replace(
         plan,
         epochs=epochs,
@@ -239,19 +247,36 @@ def make_plan(
     return dataclasses.replace(plan, total=total_seconds(plan, samples, trial, epochs))
 
 
-def side_by_side(base: Mapping[str, Any], runs: int, *, timed: bool) -> tuple[int, int | None]:
-    """How many runs go on at once and with how many threads each, None on GPUs: one a GPU, and on a CPU one a core.
+def go_on(plan: Plan, base: Mapping[str, Any], seeds: int) -> Plan:
+    """A plan as this call carries it out: how runs are carried out is as it is asked for now, on this machine."""
+    kept = {name: value for name, value in plan.base.items() if name not in FREE}
+    base = kept | {name: value for name, value in base.items() if name in FREE}
+    slots = most_slots(base, len(plan.jobs) * seeds, timed=is_timed(open_table(plan.table)))
+    if plan.threads is not None and not on_gpu(base):
+        slots = min(slots, plan.slots)  # as many as memory was found to allow
+    return dataclasses.replace(plan, base=base, seeds=seeds, slots=slots, threads=threads_of(base, slots))
+
+
+def most_slots(base: Mapping[str, Any], runs: int, *, timed: bool) -> int:
+    """How many runs may go on at once: one a GPU, and on a CPU one a core.
 
     Runs of a thread each waste none of it on waiting for each other: two beside each other on two cores take as long
     together as 1.3 of them with two threads, one after the other (benchmarks/results/spins-cpu.json). Where time itself
     is what a table shows, each has the machine for itself.
     """
-    if torch.cuda.is_available() and base.get("accelerator") != "cpu":
-        return (1 if timed else min(runs, torch.cuda.device_count())), None
-    cores = cpu_count()
-    fitting = max(1, available_memory() // MEMORY)
-    slots = 1 if timed else max(1, min(runs, cores, fitting, MOST_SLOTS))
-    return slots, max(1, cores // slots)
+    if timed:
+        return 1
+    return max(1, min(runs, torch.cuda.device_count() if on_gpu(base) else min(cpu_count(), MOST_SLOTS)))
+
+
+def threads_of(base: Mapping[str, Any], slots: int) -> int | None:
+    """Of each run on a CPU; None where a GPU computes."""
+    return None if on_gpu(base) else max(1, cpu_count() // slots)
+
+
+def on_gpu(base: Mapping[str, Any]) -> bool:
+    """Whether runs are carried out on GPUs."""
+    return torch.cuda.is_available() and base.get("accelerator") != "cpu"
 
 
 def is_timed(table: Table) -> bool:
@@ -268,108 +293,6 @@ def own_threads(threads: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def command_of(folder: Path, job: Job, seed: int) -> list[str]:
-    """What starts the process of a run (`tables.work`)."""
-    return [sys.executable, "-m", "fullrank.tables.work", str(os.getpid()), str(folder), job.name, str(seed)]
-
-
-def environment_of(plan: Plan) -> dict[str, str]:
-    """What the process of a run is started with."""
-    if plan.threads is None:
-        return dict(os.environ)
-    return os.environ | {name: str(plan.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-
-
-def time_steps(plan: Plan, opened: Opened) -> dict[str, float]:
-    """Seconds of a step of every job; jobs that differ in amounts alone are timed once."""
-    known: dict[str, float] = {}
-    times = {}
-    for job in plan.jobs:
-        kind = {key: value for key, value in job.settings.items() if key not in AMOUNTS}
-        kind["regularize"] = bool(kind.get("regularize"))
-        key = json.dumps(kind, sort_keys=True)
-        if key not in known:
-            known[key] = seconds_of_step(resolve({**plan.base, **job.settings}), opened)
-        times[job.name] = known[key]
-    return times
-
-
-def try_out(plan: Plan, opened: Opened) -> Trial:
-    """A first run of one step and all that comes after, on few pictures and on more of them.
-
-    Raises `InputError` with what it said where it fails: then so would every other.
-    """
-    fewest = max(resolve({**plan.base, **plan.jobs[0].settings}).batch_size, 512)
-    most = min(opened.count or 4 * fewest, 4 * fewest)
-    sizes = [fewest, most] if most > fewest else [most]
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        began = time.monotonic()
-        first = dataclasses.replace(plan.jobs[0], settings={**plan.jobs[0].settings, "steps": 1})
-        dataclasses.replace(plan, jobs=(first,)).write(folder)
-        command = [*command_of(folder, first, plan.seed), *map(str, sizes)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment_of(plan))
-        if done.returncode:
-            raise InputError(f"a short run of {first.name} failed: {last_words(done.stderr)}")
-        whole = time.monotonic() - began
-        times = json.loads((folder / "trial.json").read_text(encoding="utf-8"))
-    start = whole - sum(times)
-    slope = max(0.0, (times[-1] - times[0]) / (sizes[-1] - sizes[0])) if len(sizes) > 1 else 0.0
-    return Trial(start + times[0] - slope * sizes[0], slope)
-
-
-def last_words(text: str) -> str:
-    """The last line that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].removeprefix("fullrank: error: ") if lines else "it said nothing"
-
-
-def total_seconds(plan: Plan, count: int, trial: Trial, epochs: float | None) -> dict[str, float]:
-    """Of a run of each job on so many pictures."""
-    return {job.name: beside(plan, job, count, trial) + training(plan, job, count, epochs) for job in plan.jobs}
-
-
-def beside(plan: Plan, job: Job, count: int, trial: Trial) -> float:
-    """Seconds of a run apart from its steps."""
-    batch = resolve({**plan.base, **job.settings}).batch_size
-    forward = plan.step[job.name] / batch / 6  # of a picture: a step is two views there and back, which is thrice that
-    return trial.fixed + trial.per_picture * count + forward * 2 * min(sum(FINAL), count)  # both networks, at the end
-
-
-def training(plan: Plan, job: Job, count: int, epochs: float | None) -> float:
-    """Seconds of a run's steps."""
-    settings = resolve({**plan.base, **job.settings})
-    steps = (epochs or settings.epochs) * (count // settings.batch_size)
-    return max(1, int(steps)) * plan.step[job.name]
-
-
-def fit_budget(plan: Plan, count: int, trial: Trial, seconds: float) -> tuple[float, int]:
-    """Epochs and pictures of every run, so that one of each job takes so many seconds in all.
-
-    All pictures where `WHOLE_FROM` of the time is left for training, else half of them, or a quarter, and so on.
-    Raises `InputError` where not even the fewest fit.
-    """
-    largest = max(resolve({**plan.base, **job.settings}).batch_size for job in plan.jobs)
-    fewest = min(count, FEWEST_BATCHES * largest)
-    samples = count
-    while True:
-        others = sum(beside(plan, job, samples, trial) for job in plan.jobs)
-        an_epoch = sum(training(plan, job, samples, 1.0) for job in plan.jobs)
-        left = seconds - others
-        share = WHOLE_FROM if samples == count else SHARE
-        if left >= max(share * seconds, an_epoch) or samples == fewest:
-            break
-        samples = max(fewest, samples // 2)
-    if left < an_epoch:
-        needed = (others + an_epoch) * plan.seeds / plan.lanes / USED
-        raise InputError(
-            f"the budget is too short for {len(plan.jobs)} runs: an epoch of {samples:,} pictures each and what is "
-            f"measured after it take about {duration(needed)} here"
-        )
-    epochs = left / an_epoch
-    return (round(epochs, 2) if epochs < 10 else float(math.floor(epochs))), samples
 
 
 def with_epochs(job: Job, base: Mapping[str, Any], epochs: float) -> Job:

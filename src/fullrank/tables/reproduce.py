@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,16 +10,17 @@ from typing import Any
 from fullrank.errors import InputError
 from fullrank.files import unwritable
 from fullrank.tables.carry_out import carry_out, refuse_other
+from fullrank.tables.expand import Judging
 from fullrank.tables.filled import Filled, fill
 from fullrank.tables.page import build_page
-from fullrank.tables.plan import PLAN, Plan, make_plan, parse_budget
+from fullrank.tables.plan import PLAN, Plan, go_on, make_plan, parse_budget
 from fullrank.tables.talk import open_table
 from fullrank.tables.written import make_folder, write_all
 from fullrank.terminal import log_console
 from fullrank.training.fit import data_stem
 
 # Options of the command that say how a table is carried out; the others go to its runs.
-OWN = ("name", "output", "downstream", "budget", "seed", "seeds", "plan", "overwrite")
+OWN = ("name", "output", "downstream", "detection_steps", "budget", "seed", "seeds", "plan", "overwrite")
 
 
 def reproduce_table(asked: Mapping[str, Any]) -> Plan | Filled:
@@ -45,20 +45,20 @@ def reproduce_table(asked: Mapping[str, Any]) -> Plan | Filled:
     downstream = asked["downstream"] or {}
     if asked["overwrite"] and not asked["plan"] and (folder / PLAN).is_file():
         shutil.rmtree(folder)
-    wanted = Plan(table.name, base, downstream, budget, None, None, asked["seed"], asked["seeds"], (), 1)
-    known = (folder / PLAN).is_file()
-    if known:
-        refuse_other(wanted, folder)
-        plan = dataclasses.replace(Plan.read(folder), seeds=asked["seeds"])
-    else:
+    elif not (folder / PLAN).is_file():
         refuse_used(folder)
-        given = {"downstream": downstream, "budget": budget, "seed": asked["seed"], "seeds": asked["seeds"]}
-        plan = make_plan(table.name, base, **given, say=say)
+    if (folder / PLAN).is_file() and not asked["overwrite"]:
+        judging = Judging(downstream, detection_steps=asked["detection_steps"])
+        wanted = Plan(table.name, base, judging, 0.0, budget, None, None, asked["seed"], asked["seeds"], (), 1)
+        refuse_other(wanted, folder)
+        plan = go_on(Plan.read(folder), base, asked["seeds"])
+    else:
+        given = {name: asked[name] for name in ("detection_steps", "seed", "seeds")}
+        plan = make_plan(table.name, base, downstream=downstream, budget=budget, **given, say=say)
     if asked["plan"]:
         return plan
-    if not known:
-        make_folder(folder)
-        plan.write(folder)
+    make_folder(folder)
+    plan.write(folder)
     console.print(plan.render())
     failed = carry_out(plan, folder, seeds, say)
     filled = fill(plan, folder, seeds, failed)

@@ -5,7 +5,8 @@ others for a method (`methods`), as recipes do: what every method is given by `r
 
 Some values stand for what depends on the data, the backbone and the width at hand (`expand.py`): `predictor: simsiam`,
 a predictor in the proportions of SimSiam's; `backbone2: larger` and `backbone2: vit`, a deeper network of the same kind
-and a transformer; `views: large` and `views: multicrop`, the views without and with small ones.
+and a transformer; `views: large` and `views: multicrop`, the views without and with small ones; `as_in: vse`, what
+another method has of views, text encoder, batch and length.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import yaml
 from rich import box
 from rich.console import Group
+from rich.table import Column as GridColumn
 from rich.table import Table as Grid
 
 from fullrank.errors import unknown
@@ -31,6 +33,7 @@ ORDER = (
 LINEAR = {"protocol": "linear"}  # what judges a run where a column says nothing else
 COLLAPSE, IMPOSSIBLE = "collapse", "x"
 NOT_SAID = "-"
+MARK = "†"
 
 
 @dataclass(frozen=True)
@@ -136,16 +139,24 @@ class Table:
         said |= {"notes": list(self.notes), "curves": list(self.curves)}
         return said | {"columns": [column.name for column in self.columns], "rows": rows}
 
+    @property
+    def explained(self) -> list[str]:
+        """What the slide's short words and marks stand for."""
+        found = [f"{name}: {words}" for name, words in self.shown.items()]
+        found += [f"{each.name}: {each.explained}" for each in self.columns if each.explained]
+        marked = any(MARK in str(number) for row in self.rows for number in row.published)
+        return found + ([f"{MARK}: as on the slide, which does not explain it"] if marked else [])
+
     def render(self) -> Any:
         """The published numbers on a terminal."""
-        grid = Grid(self.name, *self.shown, *(each.name for each in self.columns), box=box.SIMPLE_HEAD)
+        heads = [GridColumn(self.name, no_wrap=True)]  # what is too wide folds in the other columns
+        heads += [GridColumn(name, overflow="fold") for name in (*self.shown, *(each.name for each in self.columns))]
+        grid = Grid(*heads, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for row in self.rows:
             said = (str(row.shown.get(name, "")) for name in self.shown)
             grid.add_row(row.name, *said, *map(in_words, row.published))
-        explained = [f"{name}: {words}" for name, words in self.shown.items()]
-        explained += [f"{each.name}: {each.explained}" for each in self.columns if each.explained]
-        lines = [self.question, f"{self.measured[0].upper()}{self.measured[1:]}.", *explained, *self.notes]
-        return Group(*lines[:1], grid, *lines[1:], f"Published: {self.source}.")
+        lines = [f"{self.measured[0].upper()}{self.measured[1:]}.", *self.explained, *self.notes]
+        return Group(self.question, grid, *lines, f"Paper: {self.source}.")
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from fullrank import commands
 from fullrank.errors import InputError, one_line
 from fullrank.files import plain, write_text
-from fullrank.runs.folder import CHECKPOINT, CONFIG, Run
+from fullrank.machine import peak_memory
+from fullrank.runs.folder import CHECKPOINT, CONFIG, SUMMARY, Run
 from fullrank.tables.expand import Job
 from fullrank.tables.plan import Plan
 
@@ -49,7 +52,7 @@ def judged(run: Path) -> dict[str, Any]:
 
 def is_trained(run: Path) -> bool:
     """Whether a run has come to its end."""
-    return (run / CONFIG).is_file() and bool(Run(run).summary.get("finished"))
+    return (run / CONFIG).is_file() and (run / SUMMARY).is_file() and bool(Run(run).summary.get("finished"))
 
 
 def is_done(folder: Path, job: Job, seed: int) -> bool:
@@ -59,20 +62,30 @@ def is_done(folder: Path, job: Job, seed: int) -> bool:
 
 
 def carry_out(settings: Mapping[str, Any], job: Job, run: Path) -> None:
-    """Train from where the run stands, then judge it by what it has not been judged by."""
+    """Train from where the run stands, then judge it by what it has not been judged by.
+
+    Raises `InputError` where it cannot be trained, or be judged by all.
+    """
     if not is_trained(run):
         goes_on = (run / CHECKPOINT).is_file()
         if run.exists() and not (run / CONFIG).is_file():
             shutil.rmtree(run)
-        how: dict[str, Any] = {"output": str(run), "save_minutes": SAVE_MINUTES, "logger": "none"}
+        how: dict[str, Any] = {"output": str(run), "save_minutes": SAVE_MINUTES, "logger": "none", "devices": 1}
         given: dict[str, Any] = {**settings, "resume": True} if goes_on else {**settings, "overwrite": run.exists()}
         commands.train(**given, **how)
     known = judged(run)
+    refused: list[InputError] = []
     for options in job.judged:
         if judge_key(options) not in known:
-            result = commands.evaluate(run, **options, device=device_of(settings))
+            try:
+                result = commands.evaluate(run, **options, device=device_of(settings))
+            except InputError as error:  # the others may be had
+                refused.append(error)
+                continue
             known[judge_key(options)] = {name: result[name] for name in ("scores", "n_train", "n_test", "seconds")}
             write_text(run / JUDGED, json.dumps(plain(known), indent=1) + "\n")
+    if refused:
+        raise refused[0]
 
 
 def device_of(settings: Mapping[str, Any]) -> str:
@@ -81,13 +94,14 @@ def device_of(settings: Mapping[str, Any]) -> str:
 
 
 def try_sizes(settings: Mapping[str, Any], job: Job, folder: Path, sizes: list[int]) -> None:
-    """Seconds of a run on each number of pictures, written beside the plan."""
+    """Seconds of a run on each number of pictures and the peak of its memory, written beside the plan."""
     times = []
     for size in sizes:
         began = time.monotonic()
         carry_out({**settings, "samples": size}, job, folder / "runs" / str(size))
         times.append(time.monotonic() - began)
-    write_text(folder / "trial.json", json.dumps(times))
+    tried = {"seconds": times, "memory": peak_memory(torch.device("cpu"))}
+    write_text(folder / "trial.json", json.dumps(tried))
 
 
 @contextlib.contextmanager

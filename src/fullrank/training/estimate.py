@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
 from rich.console import Console
@@ -28,6 +29,7 @@ from fullrank.data.source import Source
 from fullrank.data.streams import Stream
 from fullrank.errors import InputError
 from fullrank.evaluation.features import choose_device
+from fullrank.evaluation.splits import is_labelled
 from fullrank.machine import hardware
 from fullrank.report.wording import duration
 from fullrank.runs.build import build_method
@@ -41,6 +43,7 @@ TIMED_STEPS, WARM_UP = 3, 1
 FEW = 32  # pictures of a batch that is timed first
 LONG = 1.5  # seconds: a step that would take longer is timed with a batch of `FEW` alone
 LOOKED = 512  # pictures that are opened for it
+Known = Literal["nothing", "one", "several"]
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,18 @@ class Opened:
         image_size: pixels a side that a network would see.
         placement: where the pictures are kept.
         pictures: a few of them.
+        known: what is known of a picture: nothing, one label, or several; of a stream as its first pictures have it.
+        smallest_class: pictures of the class that has fewest; None where a picture has no or several labels.
+        captions: of a picture, on the average of a few; 0 where there are none.
     """
 
     count: int | None
     image_size: int
     placement: Literal["memory", "workers"]
     pictures: Source
+    known: Known = "one"
+    smallest_class: int | None = None
+    captions: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -97,7 +106,7 @@ class RunPlan:
         said, table = self.settings, Table(box=None, show_header=False, pad_edge=False)
         pictures = "a stream" if self.pictures is None else f"{self.pictures:,} samples"
         share = f", {said['batch_size'] // self.devices} on each of {self.devices} devices" if self.devices > 1 else ""
-        epochs = "" if self.pictures is None else f", {self.steps * said['batch_size'] / self.pictures:.3g} epochs"
+        epochs = "" if self.pictures is None else f", {self.steps * said['batch_size'] / self.pictures:.4g} epochs"
         views = " and ".join(f"{count} of {size} px" for size, count in self.views)
         apart = " apart from what devices say to each other" if self.devices > 1 else ""
         rows = {
@@ -184,7 +193,18 @@ def open_few(settings: SimpleNamespace) -> Opened:
     prepared = prepare(_with_pictures(settings, few, few=2), Console(quiet=True))
     forced = None if settings.placement == "auto" else settings.placement
     placement, _ = choose_placement(whole, prepared.pixels, prepared.image_size, forced)
-    return Opened(None if isinstance(whole, Stream) else len(whole), prepared.image_size, placement, few)
+    source = few if isinstance(whole, Stream) else whole
+    known: Known = "nothing" if not is_labelled(source) else "one" if source.targets is None else "several"
+    labels = source.labels if known == "one" and source.labels is not None else np.zeros(0, np.int64)
+    return Opened(
+        count=None if isinstance(whole, Stream) else len(whole),
+        image_size=prepared.image_size,
+        placement=placement,
+        pictures=few,
+        known=known,
+        smallest_class=int(np.unique(labels[labels >= 0], return_counts=True)[1].min()) if labels.size else None,
+        captions=sum(map(len, few.captions)) / len(few) if few.captions is not None else 0.0,
+    )
 
 
 def seconds_of_step(settings: SimpleNamespace, opened: Opened) -> float:

@@ -3,16 +3,18 @@
 import pytest
 
 from fullrank.errors import InputError
+from fullrank.runs.build import text_encoder_of
 from fullrank.runs.settings import resolve
 from fullrank.tables import names, open_table
-from fullrank.tables.expand import expand
+from fullrank.tables.expand import Judging, expand
+from fullrank.training.prepare import view_recipe
 from fullrank.views import View
 
 SHAPES = {"data": "shapes"}  # its recipe: widths of 512, batches of 128, test_resnet
 
 
 def jobs_of(name, base=None, size=32, downstream=None):
-    return expand(open_table(name), base or SHAPES, size, downstream or {})[0]
+    return expand(open_table(name), base or SHAPES, size, Judging(downstream or {}))[0]
 
 
 @pytest.mark.parametrize("name", names())
@@ -80,16 +82,59 @@ def test_views_with_and_without_small_ones():
 
 def test_columns_on_other_data_sets():
     table = open_table("downstream")
-    jobs, notes = expand(table, SHAPES, 32, {"VOC07": "voc.tar", "COCO": "coco/"})
+    judging = Judging({"VOC07": "voc.tar", "COCO": "coco/"}, detection_steps=500)
+    jobs, notes = expand(table, SHAPES, 32, judging)
     assert jobs[0].judged == (
         {"protocol": "svm", "data": "voc.tar"},
-        {"protocol": "detection", "detector": "fpn", "data": "coco/"},
+        {"protocol": "detection", "detector": "fpn", "data": "coco/", "steps": 500},
     )
     assert notes == [
-        "Left empty for want of data: --downstream.Places205 DATA --downstream.iNat18 DATA --downstream.VOC07+12 DATA."
+        "Left empty for want of data: --downstream.Places205 DATA --downstream.iNat18 DATA --downstream.VOC07+12 DATA.",
+        "What evaluations on other data sets take is in none of the times.",
     ]
-    jobs, notes = expand(table, SHAPES, 32, {})
+    jobs, notes = expand(table, SHAPES, 32, Judging())
     assert jobs[0].judged == ({"protocol": "linear"}, {"protocol": "svm"})
     assert notes[0] == "Judged on the labels of the training data for want of others: Places205, VOC07, iNat18."
     with pytest.raises(InputError, match="unknown data set of downstream 'VOC': did you mean 'VOC07'"):
-        expand(table, SHAPES, 32, {"VOC": "voc.tar"})
+        expand(table, SHAPES, 32, Judging({"VOC": "voc.tar"}))
+
+
+def test_without_labels_there_are_verdicts_alone():
+    jobs, notes = expand(open_table("imagenet"), SHAPES, 32, Judging(known="nothing"))
+    assert {job.judged for job in jobs} == {()}
+    assert "supervised" not in {job.name for job in jobs}
+    assert len(jobs) == 14
+    assert notes == [
+        "The data has no labels: there is no accuracy, and the verdict alone decides.",
+        "Supervised is left out: it takes one label a picture.",
+    ]
+    jobs, notes = expand(open_table("multimodal"), SHAPES, 32, Judging(known="nothing"))
+    assert jobs[0].judged == ({"protocol": "retrieval"},)  # which needs captions alone
+
+
+def test_of_several_labels_a_picture_the_mean_average_precision_is_taken():
+    jobs, notes = expand(open_table("coefficients"), SHAPES, 32, Judging(known="several"))
+    assert jobs[0].judged == ({"protocol": "linear"},)
+    assert notes == ["Pictures have several labels: mean average precision stands in place of top-1."]
+
+
+@pytest.mark.parametrize("base", [SHAPES, {"data": "photos/", "recipe": "vse-coco"}])
+def test_the_losses_on_captions_are_compared_under_the_same_conditions(base):
+    size = 32 if base is SHAPES else 224
+    contrastive, *others = (resolve({**base, **job.settings}) for job in jobs_of("multimodal", base, size))
+    views = [view.to_dict() for view in view_recipe(contrastive, size)]
+    assert [other.method for other in others] == ["barlowtwins", "vicreg"]
+    for other in others:
+        assert [view.to_dict() for view in view_recipe(other, size)] == views
+        assert text_encoder_of(other) == text_encoder_of(contrastive)
+        assert (other.epochs, other.batch_size) == (contrastive.epochs, contrastive.batch_size)
+
+
+def test_all_tables_have_multi_crop_where_the_slide_says_so():
+    for name in ("imagenet", "downstream", "cost"):
+        assert views_of(jobs_of(name), "swav-multi-crop")[-1][:2] == (16, 6)
+
+
+def test_a_table_of_widths_needs_widths():
+    with pytest.raises(InputError, match=r"expander is none: what this table compares is in proportion to its widths"):
+        jobs_of("expander", SHAPES | {"expander": "none"})

@@ -9,6 +9,7 @@ import pytest
 
 from fullrank.report.wording import with_spread
 from fullrank.tables.outcome import Outcome, agreement, outcome_of
+from fullrank.tables.plan import TIMED
 from fullrank.tables.talk import Cell, Column, Row
 
 HEALTHY, FLAT, POINT = "healthy", "dimensional collapse", "complete collapse"
@@ -34,8 +35,8 @@ def test_a_difference_says_why():
     )
 
 
-def cell(published):
-    return Cell(Row("VICReg", {}), Column("Top-1"), published, {})
+def cell(published, score="top1"):
+    return Cell(Row("VICReg", {}), Column("Top-1", score=score), published, {})
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,12 @@ def test_agreement_with_the_paper(published, found, agrees, words):
     assert agreement(cell(published), found) == (agrees, words)
 
 
+@pytest.mark.parametrize("score", TIMED)
+def test_time_and_memory_have_no_kind_to_agree_on(score):
+    assert agreement(cell(9, score), outcome()) == (None, "")
+    assert agreement(cell(9, score), outcome(z=POINT)) == (None, "")
+
+
 @pytest.mark.parametrize(("runs", "queries"), [(1, 2000), (3, 2000), (1, 200)])
 def test_above_the_untrained_network_is_beyond_two_standard_errors(runs, queries):
     error = 100 * math.sqrt(0.3 * 0.7 * 2 / (queries * runs))  # of a difference of two shares near 30 %
@@ -66,13 +73,14 @@ def test_above_the_untrained_network_is_beyond_two_standard_errors(runs, queries
     assert outcome(30 + 2.1 * error, 30.0, queries=queries, runs=names).gained
 
 
-def write_run(folder, knn, verdict, rank, top1, std):
+def write_run(folder, knn, verdict, rank, top1, std, reason="because", **said):
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("method: vicreg\n")
     summary = {
-        "verdict": {"Z": {"verdict": verdict, "reason": "because", "measures": {"effective_rank": rank}}},
+        "verdict": {"Z": {"verdict": verdict, "reason": reason, "measures": {"effective_rank": rank}}},
         "knn": {"trained": knn, "untrained": 25.0, "queries": 400},
-        **{"seconds": 36.0, "epochs": 2.0, "images_per_second": 100.0, "peak_memory": 2**30, "finished": True},
+        **{"images": 900, "seconds": 36.0, "epochs": 2.0, "images_per_second": 100.0, "peak_memory": 2**30},
+        **{"finished": True, **said},
     }
     (folder / "summary.json").write_text(json.dumps(summary))
     (folder / "judged.json").write_text(json.dumps({'{"protocol": "linear"}': {"scores": {"top1": top1}}}))
@@ -93,8 +101,9 @@ def test_several_seeds_are_means_with_spread(tmp_path):
     assert found.values["knn"] == 51
     assert found.values["knn_std"] == 1
     assert found.values["Z_rank"] == 11
-    assert found.values["hours_per_100_epochs"] == pytest.approx(0.5)
-    assert found.values["peak_memory"] == 1
+    assert found.values["hours_per_100_epochs"] == 0.25  # 900 pictures a pass at 100 a second, start and end aside
+    assert found.values["peak_memory"] == pytest.approx(1.073741824)  # GB, as in the paper
+    assert found.memory == "1.1 ± 0.0 GB"
     assert found.values["Z_std"] == 1.5  # of the last looks
     assert found.verdict("Z") == "dimensional collapse (2 of 3)"
     assert found.reason == "because"
@@ -102,6 +111,34 @@ def test_several_seeds_are_means_with_spread(tmp_path):
     assert scores["top1"] == statistics.mean(tops)
     assert scores["top1_std"] == pytest.approx(statistics.stdev(tops))
     assert with_spread(scores["top1"], scores["top1_std"]) == "73.0 ± 3.6"
+
+
+@pytest.mark.parametrize("verdicts", [(POINT, HEALTHY, HEALTHY), (POINT, POINT, HEALTHY)])
+def test_the_reason_is_one_of_the_majority(tmp_path, verdicts):
+    runs = [
+        write_run(tmp_path / str(n), 20, verdict, 10, 70, 0.5, f"{verdict} of {n}")
+        for n, verdict in enumerate(verdicts)
+    ]
+    found = outcome_of(runs[::-1])
+    assert found.reason == {HEALTHY: "healthy of 2", POINT: "complete collapse of 1"}[found.verdicts["Z"]]
+    assert found.verdict("Z") == f"{max(verdicts, key=verdicts.count)} (2 of 3)"
+    assert found.collapsed is (verdicts.count(POINT) == 2)
+
+
+@pytest.mark.parametrize("knn", [60, 20])
+@pytest.mark.parametrize("verdicts", [(POINT, HEALTHY), (HEALTHY, POINT), (HEALTHY, FLAT, POINT)])
+def test_as_many_collapses_as_anything_else_agree_in_part_whatever_the_order(tmp_path, verdicts, knn):
+    runs = [
+        write_run(tmp_path / str(n), knn, verdict, 10, 70, 0.5, f"{verdict}.") for n, verdict in enumerate(verdicts)
+    ]
+    found = outcome_of(runs)
+    assert found.verdict("Z") == f"complete collapse (1 of {len(runs)})"
+    assert found.collapsed is None
+    above = "above" if knn == 60 else "not above"
+    words = f"a complete collapse in 1 of {len(runs)} runs, kNN {above} the untrained network; Z: complete collapse."
+    for published in (68.6, "collapse"):
+        assert agreement(cell(published), found) == (None, words)
+    assert agreement(cell(None), found) == (None, "")
 
 
 def test_one_seed_has_no_spread(tmp_path):

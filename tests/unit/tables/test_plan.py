@@ -2,27 +2,40 @@
 
 import dataclasses
 import io
+import math
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from fullrank.errors import InputError
 from fullrank.runs.settings import resolve
-from fullrank.tables import names, open_table
+from fullrank.tables import costs, names, open_table
 from fullrank.tables import plan as planning
 from fullrank.tables.carry_out import refuse_other, seconds_left
-from fullrank.tables.expand import expand
-from fullrank.tables.plan import (
-    Plan,
+from fullrank.tables.costs import (
+    USED,
     Trial,
     beside,
     fit_budget,
+    in_order,
+    makespan,
+    passes_of,
+    slots_in_memory,
+    total_seconds,
+    training,
+    why,
+)
+from fullrank.tables.expand import Judging, expand, fewest_of_class
+from fullrank.tables.plan import (
+    Plan,
+    go_on,
     is_timed,
+    most_slots,
     parse_budget,
     settings_in_words,
-    side_by_side,
-    total_seconds,
+    threads_of,
     with_epochs,
 )
 
@@ -32,9 +45,9 @@ COUNT = 8000
 
 def plan_of(name, step, base=BASE):
     """A plan in which a step of every run takes `step` seconds."""
-    jobs = tuple(expand(open_table(name), base, 32, {})[0])
+    jobs = tuple(expand(open_table(name), base, 32, Judging())[0])
     times = {job.name: step for job in jobs}
-    return Plan(name, base, {}, None, None, None, 0, 1, jobs, 1, step=times)
+    return Plan(name, base, Judging(), 0.0, None, None, None, 0, 1, jobs, 1, step=times)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +92,7 @@ def test_a_last_run_that_has_no_other_beside_it_is_counted(name, seeds, slots, r
     same = dataclasses.replace(plan, total={job.name: 60.0 for job in plan.jobs})
     assert same.seconds == pytest.approx(60 * rounds)
     with pytest.raises(InputError, match=f"too short .* about {rounds} h"):
-        fit_budget(plan, COUNT, Trial(3600 * planning.USED, 0.0), 60.0)
+        fit_budget(plan, COUNT, Trial(3600 * USED, 0.0), 60.0)
 
 
 def test_pictures_that_were_asked_for_stay_the_ones_asked_for():
@@ -152,7 +165,7 @@ def test_what_is_left_goes_by_the_pace_of_the_runs_that_ended():
     one, two, three, four, five = plan.jobs
     plan = dataclasses.replace(plan, slots=2, total={job.name: 60.0 for job in plan.jobs} | {five.name: 240.0})
     ended = [(one, 100.0), (two, 80.0)]  # half as long again as planned
-    assert seconds_left(plan, [four, four], [(three, 30.0)], ended) == (60 + 90 + 90) / 2
+    assert seconds_left(plan, [four, four], [(three, 30.0)], ended) == 60 + 90
     assert seconds_left(plan, [five], [(three, 30.0)], ended) == 360  # the longest alone
     assert seconds_left(plan, [], [(three, 95.0)], ended) == 0
     assert seconds_left(plan, [], [], ended) == 0
@@ -164,11 +177,12 @@ def test_a_table_is_gone_on_with_where_nothing_but_the_how_is_another(tmp_path):
     elsewhere = dataclasses.replace(plan, seeds=3, jobs=(), slots=8, base=BASE | {"accelerator": "cpu", "workers": 4})
     refuse_other(elsewhere, tmp_path)
     for other, words in (
-        ({"base": BASE | {"backbone": "resnet18"}}, "with backbone None, not resnet18"),
+        ({"base": BASE | {"backbone": "resnet18"}}, "with backbone left out, not resnet18"),
         ({"seed": 1}, "with seed 0, not 1"),
         ({"table": "coefficients"}, "with table expander, not coefficients"),
-        ({"budget": 60.0}, "with budget None, not 60.0"),
-        ({"downstream": {"VOC07": "voc"}}, "with downstream {}, not {'VOC07': 'voc'}"),
+        ({"budget": 90.0}, "with budget left out, not 1 min 30 s"),
+        ({"judging": Judging({"VOC07": "voc"})}, "with downstream left out, not {'VOC07': 'voc'}"),
+        ({"judging": Judging(detection_steps=5)}, "with detection_steps left out, not 5"),
     ):
         with pytest.raises(InputError, match=words):
             refuse_other(dataclasses.replace(plan, **other), tmp_path)
@@ -177,17 +191,124 @@ def test_a_table_is_gone_on_with_where_nothing_but_the_how_is_another(tmp_path):
 def test_runs_side_by_side(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(planning, "cpu_count", lambda: 6)
-    monkeypatch.setattr(planning, "available_memory", lambda: 64 << 30)
-    assert side_by_side(BASE, 24, timed=False) == (6, 1)
-    assert side_by_side(BASE, 2, timed=False) == (2, 3)
-    assert side_by_side(BASE, 24, timed=True) == (1, 6)  # each has the machine for itself
-    monkeypatch.setattr(planning, "available_memory", lambda: 7 << 30)
-    assert side_by_side(BASE, 24, timed=False) == (2, 3)
+    assert most_slots(BASE, 24, timed=False) == 6
+    assert most_slots(BASE, 2, timed=False) == 2
+    assert most_slots(BASE, 24, timed=True) == 1  # each has the machine for itself
+    assert [threads_of(BASE, slots) for slots in (6, 2, 1)] == [1, 3, 6]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert side_by_side(BASE, 24, timed=False) == (4, None)
-    assert side_by_side(BASE, 3, timed=False) == (3, None)
-    assert side_by_side(BASE | {"accelerator": "cpu"}, 24, timed=False) == (2, 3)
+    assert most_slots(BASE, 24, timed=False) == 4
+    assert most_slots(BASE, 3, timed=False) == 3
+    assert threads_of(BASE, 4) is None
+    on_cpu = BASE | {"accelerator": "cpu"}
+    assert (most_slots(on_cpu, 24, timed=False), threads_of(on_cpu, 6)) == (6, 1)
+
+
+def test_no_more_runs_than_memory_holds(monkeypatch):
+    monkeypatch.setattr(costs, "available_memory", lambda: 7 << 30)
+    assert slots_in_memory(6, Trial(5.0, 0.0, memory=3 << 30)) == 2
+    assert slots_in_memory(2, Trial(5.0, 0.0, memory=1 << 30)) == 2
+    assert slots_in_memory(6, Trial(5.0, 0.0, memory=9 << 30)) == 1  # the one that was tried did run
+
+
+def test_a_table_goes_on_as_it_is_asked_for_now(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(planning, "cpu_count", lambda: 4)
+    plan = dataclasses.replace(plan_of("expander", 0.1, BASE | {"workers": 3, "epochs": 2.0}), slots=2, threads=2)
+    now = go_on(plan, {"data": "shapes", "epochs": 2.0, "accelerator": "cpu"}, 3)
+    assert now.base == {"data": "shapes", "epochs": 2.0, "accelerator": "cpu"}
+    assert (now.seeds, now.slots, now.threads, now.jobs) == (3, 2, 2, plan.jobs)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    elsewhere = go_on(plan, {"data": "shapes", "epochs": 2.0}, 1)
+    assert (elsewhere.slots, elsewhere.threads) == (1, None)
+
+
+def test_runs_begin_as_slots_become_free():
+    assert makespan([3, 2, 2], 2) == 4
+    assert makespan([1, 1, 6], 2) == 7
+    assert makespan([1, 1], 3, begun=[5, 2]) == 5
+    assert makespan([], 2) == 0
+    assert in_order([1, 1, 6], 2) == [2, 0, 1]  # 6 in place of 7
+    assert in_order([60, 61, 62, 60], 2) == [0, 1, 2, 3]  # nothing to be won
+
+
+def test_one_long_run_bounds_a_table_on_many_cores():
+    plan = plan_of("batch-size", 0.05)  # a batch of 8 takes 32 times the steps of one of 256
+    plan = dataclasses.replace(plan, slots=6)
+    trial = Trial(fixed=5.0, per_picture=0.001)
+    epochs, samples = fit_budget(plan, COUNT, trial, 1800.0)
+    planned = dataclasses.replace(plan, total=total_seconds(plan, samples, trial, epochs))
+    assert 0.9 * 1800 < planned.seconds <= 1800
+    assert max(planned.total.values()) <= 1800
+    assert planned.runs([0])[0][0] == max(plan.jobs, key=lambda job: planned.total[job.name])
+
+
+def test_an_epoch_of_captions_is_one_of_their_pairs():
+    plan = dataclasses.replace(plan_of("multimodal", 0.1), captions=5.0)
+    assert [training(plan, job, COUNT, 2.0) for job in plan.jobs] == [pytest.approx(2 * (5 * COUNT // 128) * 0.1)] * 3
+    alone = dataclasses.replace(plan_of("coefficients", 0.1), captions=5.0)
+    assert training(alone, alone.jobs[0], COUNT, 2.0) == 2 * (COUNT // 128) * 0.1
+
+
+def test_fine_tuning_is_counted_by_its_passes():
+    assert passes_of({"protocol": "linear"}) == 0
+    assert passes_of({"protocol": "finetune", "percent": 1}) == pytest.approx(20 * (3 * 0.008 + 0.2))
+    plan = dataclasses.replace(plan_of("imagenet", 0.6), judging=Judging(smallest_class=1000))
+    [job] = [job for job in plan.jobs if job.name == "vicreg"]
+    without = dataclasses.replace(job, judged=({"protocol": "linear"},))
+    more = beside(plan, job, 8000, Trial(1.0, 0.0)) - beside(plan, without, 8000, Trial(1.0, 0.0))
+    forward = 0.6 / resolve({**BASE, **job.settings}).batch_size / 6
+    assert more == pytest.approx(forward * 8000 * 20 * (3 * 0.008 + 0.2 + 3 * 0.08 + 0.2))
+
+
+def test_no_fewer_pictures_than_one_percent_of_every_class_needs():
+    plan = dataclasses.replace(plan_of("imagenet", 0.05), judging=Judging(smallest_class=1000))
+    dear = Trial(fixed=5.0, per_picture=0.05)
+    _, samples = fit_budget(plan, COUNT, dear, 1500.0)
+    assert samples == math.ceil(COUNT * fewest_of_class(1) / 1000) == 753
+    lone = dataclasses.replace(plan, judging=Judging())
+    assert fit_budget(lone, COUNT, dear, 1500.0)[1] < 753
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "words"),
+    [
+        (2, "log\nfullrank: error: no such file\n\n", "no such file"),
+        (1, "", "it said nothing"),
+        (-9, "half a line", "ended by SIGKILL, as when memory runs out"),
+        (137, "", "ended by SIGKILL, as when memory runs out"),
+        (143, "", "ended by SIGTERM"),
+    ],
+)
+def test_why_a_run_ended(code, said, words):
+    assert why(code, said) == words
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A set of 64 pictures without labels."""
+    path = tmp_path / "pictures.npy"
+    np.save(path, np.random.default_rng(0).integers(0, 255, (64, 32, 32, 3), dtype=np.uint8))
+    return path
+
+
+SMALL = {"accelerator": "cpu", "backbone": "test_resnet", "batch_size": 32, "recipe": "shapes", "epochs": 1.0}
+GIVEN = {"downstream": {}, "budget": None, "seed": 0, "seeds": 1, "say": lambda text: None}
+
+
+def test_data_without_labels_can_be_planned(pictures):
+    plan = planning.make_plan("normalization", SMALL | {"data": str(pictures)}, **GIVEN)
+    assert {job.judged for job in plan.jobs} == {()}
+    assert plan.notes == ("The data has no labels: there is no accuracy, and the verdict alone decides.",)
+
+
+def test_shares_of_small_classes_are_no_reason_to_give_up(tmp_path):
+    data = {"data": "shapes:N=400,size=32"}  # 50 a class
+    plan = planning.make_plan("imagenet", SMALL | data, **GIVEN)
+    [vicreg] = [job for job in plan.jobs if job.name == "vicreg"]
+    assert [each.get("percent") for each in vicreg.judged] == [None, 10]
+    assert "Left empty: 1 % top-1, 1 % top-5; the smallest class has" in plan.notes[0]
 
 
 def test_which_tables_are_timed():

@@ -1,0 +1,55 @@
+"""Runs side by side, as they lie on the disk."""
+
+import io
+import zlib
+
+import pytest
+import yaml
+from rich.console import Console
+
+from fullrank.errors import InputError
+from fullrank.runs.settings import resolve, stored
+from fullrank.tables.compare import compare_runs
+from tests.unit.tables.test_outcome import HEALTHY, write_run
+
+
+def run_in(folder, **said):
+    """A finished run, with settings that no run in another folder has."""
+    run = write_run(folder, 60.0, HEALTHY, 12, 70.0, 0.4, **said)
+    settings = stored(resolve({"data": "shapes", "samples": zlib.crc32(bytes(folder))}))
+    (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    return run
+
+
+def test_headings_are_shown_as_they_are(tmp_path):
+    linear = {"protocol": "linear", "data": "shapes[train]", "scores": {"top1": 50.0}}
+    found = compare_runs([run_in(tmp_path / "a", evaluations=[linear]), run_in(tmp_path / "ab")], None)
+    console = Console(width=300, file=io.StringIO())
+    console.print(found.render())
+    assert "linear top-1 on shapes[train]" in console.file.getvalue()
+
+
+def test_equal_names_are_lengthened_until_they_differ(tmp_path):
+    runs = [run_in(tmp_path / name) for name in ("x/a/vicreg", "xx/b/vicreg", "xxx/b/vicreg", "byol")]
+    found = compare_runs(runs, None)
+    assert found.names == ("a/vicreg", "xx/b/vicreg", "xxx/b/vicreg", "byol")
+
+
+def test_a_folder_given_twice_counts_once(tmp_path, monkeypatch):
+    one, other = run_in(tmp_path / "a"), run_in(tmp_path / "ab")
+    monkeypatch.chdir(tmp_path)
+    found = compare_runs([one, other, "a", tmp_path / "ab/../a"], None)
+    assert found.names == ("a", "ab")
+    assert [outcome.seeds for outcome in found.outcomes] == [1, 1]
+
+
+def test_memory_that_is_not_known_is_missing(tmp_path):
+    known, unknown = run_in(tmp_path / "a"), run_in(tmp_path / "ab", peak_memory=None)
+    assert [row[-1] for row in compare_runs([known, unknown], None).rows] == ["1.1 GB", "–"]
+
+
+def test_a_half_written_folder_is_refused(tmp_path):
+    whole, half = run_in(tmp_path / "a"), run_in(tmp_path / "ab")
+    (half / "summary.json").unlink()
+    with pytest.raises(InputError, match=r"ab has no summary\.json"):
+        compare_runs([whole, half], None)
