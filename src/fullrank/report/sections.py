@@ -51,7 +51,7 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if summary.get("images_per_second"):
         time.append(f"{summary['images_per_second']:,.0f} images/s")
     if summary.get("peak_memory"):
-        time.append(f"{summary['peak_memory'] / 2**30:.1f} GiB at most")
+        time.append(f"{summary['peak_memory'] / 1e9:.1f} GB at most")
     named = [(key.capitalize(), str(summary[key])) for key in ("method", "backbone", "data") if summary.get(key)]
     images = [("Images", f"{summary['images']:,}")] if summary.get("images") is not None else []
     rest = [("Training", ", ".join(length)), ("Time", ", ".join(time)), ("Date", str(summary.get("date") or ""))]
