@@ -1,6 +1,6 @@
 """What VICReg, Barlow Twins, BYOL and SwAV with and without multi-crop cost, side by side and beside their peers.
 
-    python benchmarks/cost.py --data cifar10.tar.xz --backbone resnet10t --budget 1h --out docs/results/cost-cifar10.md
+    python benchmarks/cost.py --data cifar10.tar.xz --split train --recipe benchmarks/cifar10.yaml --budget 10m
 
 The talk's table of costs, each run with the machine for itself; then, where lightly and stable-pretraining are
 installed, steps a second of the same methods there and here (`steps.py`, views made beforehand), in the same call.
@@ -47,6 +47,7 @@ def beside_peers(rounds: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="shapes")
+    parser.add_argument("--split")
     parser.add_argument("--backbone")
     parser.add_argument("--recipe")
     parser.add_argument("--budget")
@@ -55,8 +56,8 @@ def main() -> None:
     parser.add_argument("--folder")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    asked = {"data": options.data, "backbone": options.backbone, "recipe": options.recipe, "budget": options.budget}
-    filled = fullrank.reproduce("cost", **asked, seeds=options.seeds, output=options.folder)
+    asked = {name: getattr(options, name) for name in ("data", "split", "backbone", "recipe", "budget", "seeds")}
+    filled = fullrank.reproduce("cost", **asked, output=options.folder)
     text = filled.markdown() + "\n" + beside_peers(options.rounds) + "\n"
     print(text)
     if options.out:
