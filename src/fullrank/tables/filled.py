@@ -207,6 +207,8 @@ class Filled:
         summary = Run(first.runs[0]).summary
         machine, versions = summary["hardware"], summary["versions"]
         said = {"data": f"{summary['data']}, {summary['images']:,} pictures", "backbone": summary["backbone"]}
+        lengths = sorted({line.outcome.values["epochs"] for line in self.lines if line.outcome})
+        said["epochs"] = " to ".join(f"{epochs:g}" for epochs in dict.fromkeys((lengths[0], lengths[-1])))
         said["seeds"] = f"{self.seeds}, from {self.plan.seed} on"
         threads = counted(machine["threads"], "threads")
         said["hardware"] = f"{machine['device']}, {threads} a run, {self.plan.slots} at once"
@@ -231,7 +233,7 @@ class Filled:
         ]
         said: dict[str, Any] = {"table": self.table.name, "question": self.table.question, "source": self.table.source}
         said |= {"seeds": self.seeds, "epochs": self.plan.epochs, "samples": self.plan.samples}
-        return plain(said | self.circumstances | {"cells": cells, "failed": self.failed, "folder": str(self.folder)})
+        return plain(self.circumstances | said | {"cells": cells, "failed": self.failed, "folder": str(self.folder)})
 
     def render(self) -> Any:
         """The table on a terminal."""
@@ -309,7 +311,8 @@ class Filled:
     def settings_how(self) -> str:
         """Those of all runs, and a heading for those of each."""
         common = settings_in_words(self.plan.in_common)
-        return (f"Settings of all runs: {common}. " if common else "") + "Those of each beside the data's recipe"
+        own = "of each run beside those of the data's recipe"
+        return f"Settings of all runs: {common}. Those {own}" if common else f"Settings {own}"
 
     @property
     def settings(self) -> list[list[str]]:
