@@ -105,6 +105,10 @@ def test_a_table_is_killed_continued_and_filled_though_a_run_fails(command):
     assert third.returncode == 0, third.stderr
     assert len(finished(folder)) == 5
 
+    refused = command.fails(*NORMALIZATION, "--backbone", "resnet51", "--overwrite")
+    assert "resnet51" in refused
+    assert len(finished(folder)) == 5  # what cannot be planned deletes nothing
+
 
 def test_a_signal_saves_the_runs_and_the_same_command_goes_on_from_there(command):
     asked = ["reproduce", "collapse-std", *DATA[:2], "--epochs", "400", "--output", "table"]

@@ -18,9 +18,10 @@ import torch
 
 from fullrank.errors import InputError
 from fullrank.report.wording import duration
-from fullrank.tables.costs import makespan, why
+from fullrank.tables.costs import makespan
 from fullrank.tables.expand import Job
 from fullrank.tables.plan import Plan
+from fullrank.tables.processes import command_of, environment_of, why
 from fullrank.tables.work import is_done, run_folder
 
 LOOK = 0.1  # seconds between two looks at the runs
@@ -100,12 +101,12 @@ def seconds_left(
 
 def start(plan: Plan, folder: Path, job: Job, seed: int, slot: int) -> Running:
     """Begin a run on one device; what it says goes to a log."""
-    environment = plan.environment
+    environment = environment_of(plan.threads)
     if plan.threads is None and torch.cuda.device_count() > 1:
         environment["CUDA_VISIBLE_DEVICES"] = visible_devices()[slot]
     log = folder / "logs" / f"{run_folder(folder, job, seed).name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = plan.command_of(folder, job, seed)
+    command = command_of(folder, job, seed)
     with open(log, "w", encoding="utf-8") as file:
         # A session of its own: Ctrl-C reaches this process alone, which passes it on once.
         process = subprocess.Popen(command, stdout=file, stderr=file, env=environment, start_new_session=True)

@@ -6,7 +6,6 @@ import dataclasses
 import heapq
 import json
 import math
-import signal
 import subprocess
 import tempfile
 import time
@@ -17,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from fullrank.data.memory import available_memory
 from fullrank.errors import InputError
+from fullrank.evaluation.splits import HELD_OUT
 from fullrank.report.wording import duration
 from fullrank.runs.build import text_encoder_of
 from fullrank.runs.settings import resolve
-from fullrank.tables.expand import FROM_LABELS, HELD_OUT, Job, pictures_needed
+from fullrank.tables.expand import TRAINING, Job, pictures_needed
+from fullrank.tables.processes import command_of, environment_of, why
 from fullrank.training.estimate import Opened, seconds_of_step
 from fullrank.training.finetune import recipe_of
 from fullrank.training.gain import FINAL
@@ -70,7 +71,7 @@ def try_out(plan: Plan, count: int) -> Trial:
     Raises `InputError` with what it said where it fails: then so would every other.
     """
     first = plan.jobs[0]
-    quick = tuple(judge for judge in first.judged if judge["protocol"] in FROM_LABELS and "data" not in judge)
+    quick = tuple(judge for judge in first.judged if judge["protocol"] not in TRAINING and "data" not in judge)
     first = dataclasses.replace(first, settings={**first.settings, "steps": 1}, judged=quick)
     fewest = min(count, max(resolve({**plan.base, **first.settings}).batch_size, TRIED))
     most = min(count, 4 * fewest)
@@ -79,8 +80,8 @@ def try_out(plan: Plan, count: int) -> Trial:
         folder = Path(place)
         began = time.monotonic()
         dataclasses.replace(plan, jobs=(first,)).write(folder)
-        command = [*plan.command_of(folder, first, plan.seed), *map(str, sizes)]
-        done = subprocess.run(command, capture_output=True, text=True, env=plan.environment)
+        command = [*command_of(folder, first, plan.seed), *map(str, sizes)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment_of(plan.threads))
         if done.returncode:
             raise InputError(f"a short run of {first.name} failed: {why(done.returncode, done.stderr)}")
         whole = time.monotonic() - began
@@ -89,15 +90,6 @@ def try_out(plan: Plan, count: int) -> Trial:
     start = whole - sum(times)
     slope = max(0.0, (times[-1] - times[0]) / (sizes[-1] - sizes[0])) if len(sizes) > 1 else 0.0
     return Trial(start + times[0] - slope * sizes[0], slope, tried["memory"])
-
-
-def why(code: int, said: str) -> str:
-    """Why a process ended, from its exit status and what it said."""
-    if code < 0 or code > 128:
-        name = signal.Signals(abs(code) % 128).name
-        return f"ended by {name}" + (", as when memory runs out" if name == "SIGKILL" else "")
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1].removeprefix("fullrank: error: ") if lines else "it said nothing"
 
 
 def slots_in_memory(slots: int, trial: Trial) -> int:

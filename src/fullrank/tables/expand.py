@@ -139,8 +139,9 @@ def judges_of(table: Table, judging: Judging) -> tuple[list[Mapping[str, Any] | 
         asked = dict(column.judge)
         name = asked.pop("data", "")
         if name in downstream:
-            steps = {"steps": judging.detection_steps} if asked["protocol"] == "detection" else {}
-            judges.append(asked | {"data": downstream[name]} | {key: value for key, value in steps.items() if value})
+            shorter = judging.detection_steps is not None and asked["protocol"] == "detection"
+            steps = {"steps": judging.detection_steps} if shorter else {}
+            judges.append(asked | {"data": downstream[name]} | steps)
         elif name and (downstream or asked["protocol"] not in FROM_LABELS):
             judges.append(None)
             missing[name] = None

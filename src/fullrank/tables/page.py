@@ -14,7 +14,8 @@ from fullrank.report.figures import Chart, Curve, line_chart
 from fullrank.report.page import fill
 from fullrank.report.sections import Row
 from fullrank.report.wording import HEADLINES
-from fullrank.tables.filled import TOO_SHORT, Filled, Line
+from fullrank.tables.filled import TOO_SHORT, Filled
+from fullrank.tables.line import Line
 from fullrank.tables.outcome import Outcome, course_of
 
 # What is drawn over training where a table is no figure of its own.

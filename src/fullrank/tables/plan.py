@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -69,15 +67,15 @@ class Plan:
 
     table: str
     base: Mapping[str, Any]
-    judging: Judging
-    captions: float
-    budget: float | None
-    epochs: float | None
-    samples: int | None
-    seed: int
-    seeds: int
-    jobs: tuple[Job, ...]
-    slots: int
+    judging: Judging = field(default_factory=Judging)
+    captions: float = 0.0
+    budget: float | None = None
+    epochs: float | None = None
+    samples: int | None = None
+    seed: int = 0
+    seeds: int = 1
+    jobs: tuple[Job, ...] = ()
+    slots: int = 1
     threads: int | None = None
     step: Mapping[str, float] = field(default_factory=dict)
     total: Mapping[str, float] = field(default_factory=dict)
@@ -93,17 +91,6 @@ class Plan:
         each = [(job, seed) for job in self.jobs for seed in seeds]
         order = in_order([self.total.get(job.name, 0.0) for job, _ in each], self.slots)
         return [each[number] for number in order]
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What the process of a run is started with."""
-        if self.threads is None:
-            return dict(os.environ)
-        return os.environ | {name: str(self.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-
-    def command_of(self, folder: Path, job: Job, seed: int) -> list[str]:
-        """What starts the process of a run (`tables.work`)."""
-        return [sys.executable, "-m", "fullrank.tables.work", str(os.getpid()), str(folder), job.name, str(seed)]
 
     def settings_of(self, job: Job, seed: int) -> dict[str, Any]:
         """What `fullrank train` is given for one run."""
@@ -176,7 +163,8 @@ def settings_in_words(settings: Mapping[str, Any]) -> str:
         elif name == "views":
             words.append(f"{sum(view['count'] for view in value)} views")
         else:
-            words.append(f"{name} {f'{value:g}' if isinstance(value, float) else value if value != '' else 'none'}")
+            shown = "none" if value == "" else f"{value:g}" if isinstance(value, float) else value
+            words.append(f"{name} {shown}")
     return ", ".join(words)
 
 
@@ -219,7 +207,15 @@ def make_plan(
     jobs, notes = expand(table, base, opened.image_size, judging)
     slots = most_slots(base, len(jobs) * seeds, timed=is_timed(table))
     plan = Plan(
-        *(name, base, judging, opened.captions, budget, base.get("epochs"), base.get("samples"), seed, seeds),
+        name,
+        base,
+        judging,
+        captions=opened.captions,
+        budget=budget,
+        epochs=base.get("epochs"),
+        samples=base.get("samples"),
+        seed=seed,
+        seeds=seeds,
         jobs=tuple(jobs),
         slots=slots,
         threads=threads_of(base, slots),

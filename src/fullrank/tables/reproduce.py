@@ -43,20 +43,20 @@ def reproduce_table(asked: Mapping[str, Any]) -> Plan | Filled:
     folder = Path(asked["output"] or default_output(table.name, base))
     seeds = range(asked["seed"], asked["seed"] + asked["seeds"])
     downstream = asked["downstream"] or {}
-    if asked["overwrite"] and not asked["plan"] and (folder / PLAN).is_file():
-        shutil.rmtree(folder)
-    elif not (folder / PLAN).is_file():
+    known = (folder / PLAN).is_file()
+    if not known:
         refuse_used(folder)
-    if (folder / PLAN).is_file() and not asked["overwrite"]:
+    if known and not asked["overwrite"]:
         judging = Judging(downstream, detection_steps=asked["detection_steps"])
-        wanted = Plan(table.name, base, judging, 0.0, budget, None, None, asked["seed"], asked["seeds"], (), 1)
-        refuse_other(wanted, folder)
+        refuse_other(Plan(table.name, base, judging, budget=budget, seed=asked["seed"]), folder)
         plan = go_on(Plan.read(folder), base, asked["seeds"])
     else:
         given = {name: asked[name] for name in ("detection_steps", "seed", "seeds")}
         plan = make_plan(table.name, base, downstream=downstream, budget=budget, **given, say=say)
     if asked["plan"]:
         return plan
+    if known and asked["overwrite"]:
+        shutil.rmtree(folder)
     make_folder(folder)
     plan.write(folder)
     console.print(plan.render())

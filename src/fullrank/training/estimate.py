@@ -32,7 +32,7 @@ from fullrank.evaluation.features import choose_device
 from fullrank.evaluation.splits import is_labelled
 from fullrank.machine import hardware
 from fullrank.report.wording import duration
-from fullrank.runs.build import build_method
+from fullrank.runs.build import build_method, text_encoder_of
 from fullrank.runs.settings import resolve, stored
 from fullrank.terminal import log_console
 from fullrank.training.fit import build_adapter, lightning_trainer, make_plan, quiet
@@ -64,9 +64,9 @@ class Opened:
     image_size: int
     placement: Literal["memory", "workers"]
     pictures: Source
-    known: Known = "one"
-    smallest_class: int | None = None
-    captions: float = 0.0
+    known: Known
+    smallest_class: int | None
+    captions: float
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def plan_run(given: Mapping[str, Any]) -> RunPlan:
         raise InputError(f"{settings.data} is a stream of unknown length: give --steps in place of epochs")
     prepared = prepare(_with_pictures(settings, opened.pictures, few=2), Console(quiet=True))
     method, _ = build_method(settings, prepared.facts)
-    per_picture = prepared.items / prepared.usable  # captions
+    per_picture = opened.captions if text_encoder_of(settings) else 1
     items = None if opened.count is None else round(opened.count * per_picture)
     steps = settings.steps or make_plan(settings, items or 0).batches // settings.accumulate
     sizes: dict[int, int] = {}

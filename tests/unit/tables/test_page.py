@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from fullrank.tables.expand import Judging, expand
-from fullrank.tables.filled import fill, in_one_unit
+from fullrank.tables.filled import fill
+from fullrank.tables.line import in_one_unit
 from fullrank.tables.page import bars_of, build_page, curves_of
 from fullrank.tables.plan import Plan
 from fullrank.tables.talk import names, open_table
@@ -21,7 +22,7 @@ MACHINE = {"hardware": {"device": "a CPU", "threads": 1}, "versions": {"torch": 
 def table_of(folder, name, results, seeds=1, done=None, **given):
     """A table whose runs have given `results`: (kNN, verdict of Z, top-1) by name; of `done` seeds, if not of all."""
     jobs = tuple(expand(open_table(name), {"data": "shapes"}, 32, Judging())[0])
-    plan = Plan(name, {"data": "shapes"}, Judging(), 0.0, None, 2.0, None, 0, seeds, jobs, 1)
+    plan = Plan(name, {"data": "shapes"}, epochs=2.0, seeds=seeds, jobs=jobs)
     for job in jobs:
         for seed in range(seeds if done is None else done):
             if job.name in results:

@@ -25,7 +25,6 @@ from fullrank.tables.costs import (
     slots_in_memory,
     total_seconds,
     training,
-    why,
 )
 from fullrank.tables.expand import Judging, expand, fewest_of_class
 from fullrank.tables.plan import (
@@ -38,6 +37,7 @@ from fullrank.tables.plan import (
     threads_of,
     with_epochs,
 )
+from fullrank.tables.processes import why
 
 BASE = {"data": "shapes"}
 COUNT = 8000
@@ -47,7 +47,7 @@ def plan_of(name, step, base=BASE):
     """A plan in which a step of every run takes `step` seconds."""
     jobs = tuple(expand(open_table(name), base, 32, Judging())[0])
     times = {job.name: step for job in jobs}
-    return Plan(name, base, Judging(), 0.0, None, None, None, 0, 1, jobs, 1, step=times)
+    return Plan(name, base, jobs=jobs, step=times)
 
 
 @pytest.mark.parametrize(
