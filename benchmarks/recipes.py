@@ -80,6 +80,7 @@ def dry_run(name: str, pictures: Path, batch: int, limit: float) -> dict[str, An
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "run"
         options = ["--steps", "2", "--batch_size", str(batch), "--precision", "32-true", "--output", str(output)]
+        options += ["--samples", str(CLASSES * EACH)]  # for what is measured at the end
         command = [*command_of(name, pictures), *options, "--report", "false"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=limit)
