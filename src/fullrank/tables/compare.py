@@ -73,6 +73,11 @@ class Compared:
         return [self.cells(line) for line in range(len(self.names))]
 
     @property
+    def named(self) -> list[tuple[str, Outcome]]:
+        """What runs gave, with their names."""
+        return list(zip(self.names, self.outcomes, strict=True))
+
+    @property
     def notes(self) -> list[str]:
         """What the reader has to know."""
         spread = max(outcome.seeds for outcome in self.outcomes) > 1

@@ -86,6 +86,11 @@ class Filled:
         return list(found.values())
 
     @property
+    def named(self) -> list[tuple[str, Outcome]]:
+        """What runs gave, each once, with the names of the cells that they fill."""
+        return [(self.names_of(lines), outcome) for outcome, lines in self.by_run]
+
+    @property
     def is_scaled(self) -> bool:
         """Whether what is compared was brought to another scale."""
         return any(line.here for line in self.lines)

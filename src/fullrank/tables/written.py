@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +16,8 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from fullrank.files import unwritable, write_text
+from fullrank.runs.folder import Run
+from fullrank.tables.outcome import Outcome, course_of
 from fullrank.terminal import STYLES
 
 
@@ -28,6 +32,10 @@ class Writable(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
+
+    @property
+    def named(self) -> Sequence[tuple[str, Outcome]]:
+        """What its runs gave, each with the name that it has in the table."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +52,28 @@ class Fitted:
 
 
 def write_all(found: Writable, page: str, folder: Path, stem: str) -> None:
-    """A table as Markdown, CSV, JSON and page."""
+    """A table as Markdown, CSV, JSON and page, and the curves of its runs as CSV."""
     make_folder(folder)
     write_text(folder / f"{stem}.md", found.markdown())
     write_text(folder / f"{stem}.csv", found.csv())
     write_text(folder / f"{stem}.json", json.dumps(found.to_dict(), indent=1, ensure_ascii=False) + "\n")
     write_text(folder / f"{stem}.html", page)
+    write_text(folder / "curves.csv", curves_csv(found.named))
+
+
+def curves_csv(named: Sequence[tuple[str, Outcome]]) -> str:
+    """The live measures of runs over training: a row each time that one of them was looked at, every number in full."""
+    rows = [
+        {"run": name, "seed": Run(folder).settings.seed, **row}
+        for name, outcome in named
+        for folder in outcome.runs
+        for row in course_of(Path(folder))
+    ]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, dict.fromkeys(name for row in rows for name in row), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def make_folder(folder: Path) -> None:

@@ -35,6 +35,20 @@ def test_equal_names_are_lengthened_until_they_differ(tmp_path):
     assert found.names == ("a/vicreg", "xx/b/vicreg", "xxx/b/vicreg", "byol")
 
 
+def test_curves_are_written_in_full(tmp_path):
+    runs = [run_in(tmp_path / "a"), run_in(tmp_path / "ab")]
+    (runs[1] / "metrics.csv").write_text("step,epoch,Z_std,knn\n3,1.5,0.1234567890123,40\n")
+    config = yaml.safe_load((runs[1] / "config.yaml").read_text())
+    (runs[1] / "config.yaml").write_text(yaml.safe_dump(config | {"seed": 7}))
+    compare_runs(runs, str(tmp_path / "side"))
+    assert (tmp_path / "side/curves.csv").read_text().splitlines() == [
+        "run,seed,step,epoch,loss,Z_std,Z_correlation,knn",
+        "a,0,1,0.5,3.0,0.9,0.1,",
+        "a,0,4,2.0,1.0,0.4,0.2,",
+        "ab,7,3,1.5,,0.1234567890123,,40.0",
+    ]
+
+
 def test_a_folder_given_twice_counts_once(tmp_path, monkeypatch):
     one, other = run_in(tmp_path / "a"), run_in(tmp_path / "ab")
     monkeypatch.chdir(tmp_path)
