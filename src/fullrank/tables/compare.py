@@ -24,9 +24,10 @@ from fullrank.report.sections import Row
 from fullrank.report.wording import MISSING, SCORES, duration, with_spread
 from fullrank.runs.folder import Run
 from fullrank.runs.settings import FREE
+from fullrank.tables.line import in_one_unit
 from fullrank.tables.outcome import MEASURED, Outcome, outcome_of
 from fullrank.tables.page import CURVES, MOST_CURVES, UNTRAINED_MARK, curve_chart, render, toned, untrained
-from fullrank.tables.written import coloured, markdown_table, write_all
+from fullrank.tables.written import Fitted, coloured, in_short, markdown_table, write_all
 
 # Settings that say nothing of what a run is.
 ASIDE = {*FREE, "seed", "recipe"}
@@ -58,14 +59,23 @@ class Compared:
     def cells(self, line: int) -> list[str]:
         """Of one line."""
         outcome = self.outcomes[line]
-        found = [each[line] for each in self.evaluations.values()]
-        scores = [MISSING if score is None else with_spread(*score, 1) for score in found]
-        settings = [MISSING if each[line] in (None, "") else words_of(each[line]) for each in self.differing.values()]
+        settings = list(self.settings(line).values())
+        knn = f"{outcome.measured('untrained')} → {outcome.measured('knn')}"
         return [
-            *[self.names[line], *settings, *scores, f"{outcome.measured('untrained')} → {outcome.measured('knn')}"],
+            *[self.names[line], *settings, *self.scores(line), knn],
             *[outcome.verdict("Y"), outcome.verdict("Z"), outcome.measured("Y_rank"), outcome.measured("Z_rank")],
             *[duration(outcome.values["seconds"]), outcome.memory],
         ]
+
+    def settings(self, line: int) -> dict[str, str]:
+        """Those of one line that differ between lines, in words."""
+        found = {name: values[line] for name, values in self.differing.items()}
+        return {name: MISSING if value in (None, "") else words_of(value) for name, value in found.items()}
+
+    def scores(self, line: int) -> list[str]:
+        """What the evaluations of one line gave."""
+        found = [each[line] for each in self.evaluations.values()]
+        return [MISSING if score is None else with_spread(*score, 1) for score in found]
 
     @property
     def rows(self) -> list[list[str]]:
@@ -81,7 +91,11 @@ class Compared:
     def notes(self) -> list[str]:
         """What the reader has to know."""
         spread = max(outcome.seeds for outcome in self.outcomes) > 1
-        found = ["kNN: top-1 of 20 neighbours on Y, before the arrow that of the same network untrained."]
+        found = [
+            "kNN: top-1 of 20 neighbours on Y, before the arrow that of the same network untrained.",
+            "Y, Z: verdicts on the representation and the embedding; rank: the effective one of each.",
+            "Time is that of training alone, memory its peak.",
+        ]
         found += ["± is the standard deviation over seeds."] if spread else []
         return found + ([] if self.differing or len(self.names) == 1 else ["The settings of all runs are the same."])
 
@@ -97,11 +111,26 @@ class Compared:
 
     def render(self) -> Any:
         """The table on a terminal."""
-        heads = [GridColumn(escape(head), overflow="fold") for head in self.headings]
-        grid = Grid(*heads, box=box.SIMPLE_HEAD)
-        for row in self.rows:
-            grid.add_row(*map(coloured, row))
-        return Group(grid, *self.notes)
+        return Group(Fitted(self.grid), *self.notes)
+
+    def grid(self, *, narrow: bool) -> Grid:
+        """The runs, a line each; where that is too wide, what belongs together one below the other."""
+        heads = ["run", *self.evaluations, "kNN", "Y, Z", "rank", "time"] if narrow else self.headings
+        grid = Grid(*(GridColumn(escape(head), overflow="fold") for head in heads), box=box.SIMPLE_HEAD)
+        if not narrow:
+            for row in self.rows:
+                grid.add_row(*map(coloured, row))
+            return grid
+        grid.padding = (0, 1, 0, 0)
+        for line, (name, outcome) in enumerate(self.named):
+            said = [f"{key} {value}" for key, value in self.settings(line).items()]
+            of_both = [in_short(outcome.verdict(each)).replace(" (", "\n(") for each in ("Y", "Z")]
+            ranks = [outcome.measured(f"{each}_rank") for each in ("Y", "Z")]
+            knn = f"{outcome.measured('untrained')} →\n{outcome.measured('knn')}"
+            facts = f"{in_one_unit(outcome.values['seconds'])}\n{outcome.memory}"
+            words = "\n".join([f"[bold]{escape(name)}[/]", *map(escape, said)])
+            grid.add_row(words, *self.scores(line), knn, "\n".join(of_both), "\n".join(ranks), facts)
+        return grid
 
     def markdown(self) -> str:
         """The table as Markdown."""

@@ -25,7 +25,7 @@ from fullrank.tables.outcome import MEASURED, Outcome, agreement, outcome_of, sc
 from fullrank.tables.plan import TIMED, Plan, settings_in_words
 from fullrank.tables.talk import Table, in_words, open_table
 from fullrank.tables.work import is_trained, run_folder
-from fullrank.tables.written import Fitted, coloured, markdown_table
+from fullrank.tables.written import Fitted, in_short, markdown_table
 
 ABOVE = "by two standard errors of the queries (what another seed would change is not in it)"
 TOO_SHORT = "Most runs neither collapsed nor learned: they may be too short to tell. Give a larger --budget."
@@ -299,11 +299,6 @@ def cells_of(line: Line, table: Table, *, scaled: bool) -> list[str]:
         *(line.measured(name, 3) for name in table.curves),
         *[line.measured("Z_rank"), line.time, line.memory],
     ]
-
-
-def in_short(verdict: str) -> str:
-    """A verdict in one or two words, in its colour."""
-    return coloured(verdict).replace(" collapse", "")
 
 
 def fill(plan: Plan, folder: Path, seeds: Sequence[int], failed: Mapping[str, str]) -> Filled:

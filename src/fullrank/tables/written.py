@@ -94,3 +94,8 @@ def coloured(words: str) -> str:
     """A verdict in its colour, other words as they are."""
     colour = next((colour for verdict, colour in STYLES.items() if words.startswith(verdict)), None)
     return escape(words) if colour is None else f"[{colour}]{escape(words)}[/]"
+
+
+def in_short(verdict: str) -> str:
+    """A verdict in one or two words, in its colour."""
+    return coloured(verdict).replace(" collapse", "")

@@ -35,6 +35,20 @@ def test_equal_names_are_lengthened_until_they_differ(tmp_path):
     assert found.names == ("a/vicreg", "xx/b/vicreg", "xxx/b/vicreg", "byol")
 
 
+def test_narrow_terminals_get_narrow_tables(tmp_path):
+    scores = {"protocol": "linear", "data": "shapes[train]", "scores": {"top1": 51.25}}
+    runs = [run_in(tmp_path / name, evaluations=[scores]) for name in ("with-λ1-μ10", "without-λ1-μ10")]
+    found = compare_runs(runs, None)
+    console = Console(width=80, file=io.StringIO())
+    console.print(found.render())
+    lines = console.file.getvalue().splitlines()
+    [first] = [line for line in lines if "with-λ1-μ10" in line and "without" not in line]
+    assert first.split() == ["with-λ1-μ10", "51.2", "25.0", "→", "–", "–", "36", "s"]
+    below = lines[lines.index(first) + 1]
+    samples = zlib.crc32(bytes(tmp_path / "with-λ1-μ10"))
+    assert below.split() == ["samples", str(samples), "60.0", "healthy", "12.0", "1.1", "GB"]
+
+
 def test_curves_are_written_in_full(tmp_path):
     runs = [run_in(tmp_path / "a"), run_in(tmp_path / "ab")]
     (runs[1] / "metrics.csv").write_text("step,epoch,Z_std,knn\n3,1.5,0.1234567890123,40\n")
