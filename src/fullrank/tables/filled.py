@@ -28,6 +28,7 @@ from fullrank.tables.work import is_trained, run_folder
 from fullrank.tables.written import Fitted, in_short, markdown_table
 
 ABOVE = "by two standard errors of the queries (what another seed would change is not in it)"
+PROBE = "linear"  # what the number of a cell is where none was published
 TOO_SHORT = "Most runs neither collapsed nor learned: they may be too short to tell. Give a larger --budget."
 
 
@@ -159,11 +160,17 @@ class Filled:
     def key(self) -> list[str]:
         """What stands for what in the table on a terminal, in few words."""
         spread = "; ± is the standard deviation over seeds" if self.seeds > 1 else ""
-        return [
-            f"ours, paper: the number here and there{spread}; kNN: top-1 of 20 neighbours on Y, untrained → trained.",
-            "Y, Z: verdicts on the representation and the embedding; time: of training alone; memory: its peak.",
+        number = (
+            "ours, paper: the number here and there" if self.table.has_numbers else f"{PROBE}: top-1 of a probe on Y"
+        )
+        agreed = [
             f"agrees: on a complete collapse or none, by verdict and by whether kNN rose {ABOVE}.",
             f"in part: {self.in_part}.",
+        ]
+        return [
+            f"{number}{spread}; kNN: top-1 of 20 neighbours on Y, untrained → trained.",
+            "Y, Z: verdicts on the representation and the embedding; time: of training alone; memory: its peak.",
+            *(agreed if self.table.has_numbers else []),
             *([f"{'; '.join(self.table.explained)}."] if self.table.explained else []),
         ]
 
@@ -177,7 +184,11 @@ class Filled:
         """The cells, a line each; where that is too wide, what belongs together one below the other."""
         several = ["column"] if len(self.table.columns) > 1 else []
         measured = ["Y, Z", "time"] if narrow else ["Y", "Z", "time", "memory"]
-        heads = ["row", *several, "ours", "paper", "kNN", *measured, "agrees"]
+        drawn = named_curves(self.table)
+        measured = [*(name.replace("correlation", "corr.") if narrow else name for name in drawn), *measured]
+        numbers = self.table.has_numbers
+        heads = ["row", *several, *(["ours", "paper"] if numbers else [PROBE]), "kNN", *measured]
+        heads += ["agrees"] if numbers else []
         columns = [GridColumn(each, overflow="fold", no_wrap=each == "Y, Z") for each in heads]
         grid = Grid(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
         for line in self.lines:
@@ -188,8 +199,10 @@ class Filled:
             facts = [*verdicts, line.time, line.memory]
             if narrow:
                 facts = ["\n".join(verdicts).replace(" (", "\n("), f"{line.short_time}\n{line.memory}"]
-            before = [*name, line.own_words, in_words(line.cell.published), ("\n" if narrow else " ").join(knn)]
-            grid.add_row(*map(escape, before), *facts, line.agreement)
+            published = [in_words(line.cell.published)] if numbers else []
+            facts = [*(line.measured(each, 3) for each in self.table.curves), *facts]
+            before = [*name, line.own_words, *published, ("\n" if narrow else " ").join(knn)]
+            grid.add_row(*map(escape, before), *facts, *([line.agreement] if numbers else []))
         return grid
 
     def markdown(self) -> str:
@@ -235,13 +248,15 @@ class Filled:
     def explanations(self) -> list[str]:
         """What words and numbers stand for."""
         said = [f"{words}." for words in self.table.explained]
-        spread = "± is the standard deviation over seeds. " if self.seeds > 1 else ""
-        said.append(
-            f"{spread}kNN is top-1 of 20 neighbours on Y, before it that of the same network untrained. A collapse in "
-            "the paper agrees where Y or Z is a complete collapse by verdict and kNN is not above the untrained "
-            f"network's {ABOVE}; any other number where there is no complete collapse and kNN is above it. In part: "
-            f"{self.in_part}. Without labels the verdict alone decides."
-        )
+        said += ["± is the standard deviation over seeds."] if self.seeds > 1 else []
+        said += [] if self.table.has_numbers else [f"{PROBE.capitalize()} is top-1 of a probe on Y, %."]
+        said.append("kNN is top-1 of 20 neighbours on Y, before it that of the same network untrained.")
+        if self.table.has_numbers:
+            said.append(
+                "A collapse in the paper agrees where Y or Z is a complete collapse by verdict and kNN is not above "
+                f"the untrained network's {ABOVE}; any other number where there is no complete collapse and kNN is "
+                f"above it. In part: {self.in_part}. Without labels the verdict alone decides."
+            )
         said.append("Time is that of training alone, memory its peak.")
         if any(column.score in TIMED for column in self.table.columns):
             said.append("Agreement is not judged of time and memory.")
@@ -274,17 +289,22 @@ class Filled:
 def headings(table: Table, *, scaled: bool) -> list[str]:
     """Of the columns behind what a slide shows of a row."""
     several = ["column"] if len(table.columns) > 1 else []
-    curves = [name.replace("_", " ") for name in table.curves]
     here = ["here"] if scaled else []
     return [
         "row",
         *here,
         *table.shown,
         *several,
-        *["ours", "paper", "agrees", "kNN", "Y", "Z"],
-        *curves,
+        *(["ours", "paper", "agrees"] if table.has_numbers else [PROBE]),
+        *["kNN", "Y", "Z"],
+        *named_curves(table),
         *["rank Z", "time", "memory"],
     ]
+
+
+def named_curves(table: Table) -> list[str]:
+    """Of a figure, what is drawn, in words."""
+    return [name.replace("_", " ") for name in table.curves]
 
 
 def cells_of(line: Line, table: Table, *, scaled: bool) -> list[str]:
@@ -293,9 +313,10 @@ def cells_of(line: Line, table: Table, *, scaled: bool) -> list[str]:
     shown = [str(line.cell.row.shown.get(name, "")) for name in table.shown]
     several = [line.cell.column.name] if len(table.columns) > 1 else []
     knn = f"{line.measured('untrained')} → {line.measured('knn')}"
+    compared = [in_words(line.cell.published), line.agreement] if table.has_numbers else []
     return [
-        *[line.cell.row.name, *here, *shown, *several, line.own_words, in_words(line.cell.published)],
-        *[line.agreement, knn, line.verdict("Y"), line.verdict("Z")],
+        *[line.cell.row.name, *here, *shown, *several, line.own_words, *compared],
+        *[knn, line.verdict("Y"), line.verdict("Z")],
         *(line.measured(name, 3) for name in table.curves),
         *[line.measured("Z_rank"), line.time, line.memory],
     ]

@@ -63,7 +63,7 @@ def build_page(filled: Filled) -> str:
         lead=f"{filled.in_one_line}." if filled.in_one_line else "",
         notices=notices,
         facts=list(filled.circumstances.items()),
-        how="What runs here gave beside what the paper says.",
+        how=f"What runs here gave{' beside what the paper says' if table.has_numbers else ''}.",
         heads=filled.headings,
         rows=[list(map(toned, row)) for row in filled.rows],
         compared=compared,

@@ -140,6 +140,11 @@ class Table:
         return said | {"columns": [column.name for column in self.columns], "rows": rows}
 
     @property
+    def has_numbers(self) -> bool:
+        """Whether anything was published of its cells, and not of its curves alone."""
+        return any(row.published for row in self.rows)
+
+    @property
     def explained(self) -> list[str]:
         """What the slide's short words and marks stand for."""
         found = [f"{name}: {words}" for name, words in self.shown.items()]

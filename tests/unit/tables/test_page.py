@@ -255,6 +255,14 @@ def test_figures_draw_their_curves(tmp_path):
     assert page.count('role="img"') == 1
     assert "BYOL: Mean standard deviation of Z" in page
     assert filled.in_one_line == ""  # nothing was published
+    in_words = filled.markdown()
+    assert "| row | column | linear | kNN | Y | Z | Y std | Z std | rank Z | time | memory |" in in_words
+    console = Console(width=80, file=io.StringIO())
+    console.print(filled.render())
+    for words in (page, in_words, console.file.getvalue()):
+        assert "agree" not in words
+        assert "Z std" in words
+        assert "top-1 of a probe" in words
 
 
 def test_plain_values_can_be_written(filled):
