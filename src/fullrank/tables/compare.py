@@ -31,6 +31,7 @@ from fullrank.tables.written import Fitted, coloured, in_short, markdown_table, 
 
 # Settings that say nothing of what a run is.
 ASIDE = {*FREE, "seed", "recipe"}
+EMPTY: tuple[Any, ...] = (None, "", {}, [])  # settings that say nothing
 QUOTED = ("top1", "map", "box_ap50", "i2t_r1")  # of an evaluation's scores the first that it has
 
 
@@ -70,7 +71,7 @@ class Compared:
     def settings(self, line: int) -> dict[str, str]:
         """Those of one line that differ between lines, in words."""
         found = {name: values[line] for name, values in self.differing.items()}
-        return {name: MISSING if value in (None, "") else words_of(value) for name, value in found.items()}
+        return {name: MISSING if value in EMPTY else words_of(value) for name, value in found.items()}
 
     def scores(self, line: int) -> list[str]:
         """What the evaluations of one line gave."""

@@ -49,6 +49,15 @@ def test_narrow_terminals_get_narrow_tables(tmp_path):
     assert below.split() == ["samples", str(samples), "60.0", "healthy", "12.0", "1.1", "GB"]
 
 
+def test_settings_that_say_nothing_are_missing(tmp_path):
+    runs = [run_in(tmp_path / name) for name in ("a", "ab")]
+    for run, regularize in zip(runs, ({"variance": 0.5}, {}), strict=True):
+        settings = yaml.safe_load((run / "config.yaml").read_text()) | {"samples": 0}
+        (run / "config.yaml").write_text(yaml.safe_dump(settings | {"regularize": regularize, "seed": 0}))
+    found = compare_runs(runs, None)
+    assert [row[1] for row in found.rows] == ['{"variance": 0.5}', "–"]
+
+
 def test_curves_are_written_in_full(tmp_path):
     runs = [run_in(tmp_path / "a"), run_in(tmp_path / "ab")]
     (runs[1] / "metrics.csv").write_text("step,epoch,Z_std,knn\n3,1.5,0.1234567890123,40\n")
