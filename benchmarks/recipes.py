@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 CLASSES, EACH, SIZE = 16, 4, (375, 500)
+BATCHES = {"ijepa-imagenet": 2}  # of a dry run: 24 GB hold the state of a ViT-H and no larger one
 LINKS = 64  # names for each file, so that there are as many pictures as the largest batch has
 
 
@@ -92,7 +93,7 @@ def dry_run(name: str, pictures: Path, batch: int, limit: float) -> dict[str, An
             losses = [float(row["loss"]) for row in csv.DictReader(file)]
         run = Run(output)
         weights = sum(parameter.numel() for parameter in run.backbone.parameters())
-        return {"losses": losses, "backbone": run.settings.backbone, "backbone_parameters": weights}
+        return {"batch": batch, "losses": losses, "backbone": run.settings.backbone, "backbone_parameters": weights}
 
 
 def main() -> int:
@@ -114,7 +115,7 @@ def main() -> int:
         make_pictures(Path(folder))
         for name in names:
             rows[name] = {"plan": plan(name, Path(folder), options.limit)}
-            rows[name] |= dry_run(name, Path(folder), options.batch, options.limit)
+            rows[name] |= dry_run(name, Path(folder), BATCHES.get(name, options.batch), options.limit)
             print(name, rows[name], flush=True)
     worked = {
         name
@@ -123,7 +124,6 @@ def main() -> int:
     }
     result = {
         "steps": 2,
-        "batch": options.batch,
         "pixels": SIZE,
         "date": datetime.date.today().isoformat(),
         "rows": rows,

@@ -25,6 +25,7 @@ from rich.table import Table
 from fullrank.data import open_source, some_of
 from fullrank.data.check import SourceCheck, check_source
 from fullrank.data.loading import choose_placement
+from fullrank.data.memory import available_memory
 from fullrank.data.source import Source
 from fullrank.data.streams import Stream
 from fullrank.errors import InputError
@@ -41,7 +42,8 @@ from fullrank.training.speed import choose_speed, keep_freed_memory
 
 TIMED_STEPS, WARM_UP = 3, 1
 FEW = 32  # pictures of a batch that is timed first
-LONG = 1.5  # seconds: a step that would take longer is timed with a batch of `FEW` alone
+WITH_STATE = 4  # numbers a parameter: itself, its gradient and two of the optimiser
+LONG = 1.5  # seconds: a step that would take longer is timed with a batch of few alone
 LOOKED = 512  # pictures that are opened for it
 Known = Literal["nothing", "one", "several"]
 
@@ -132,7 +134,7 @@ def plan_run(given: Mapping[str, Any]) -> RunPlan:
     if opened.count is None and settings.steps is None:
         raise InputError(f"{settings.data} is a stream of unknown length: give --steps in place of epochs")
     prepared = prepare(_with_pictures(settings, opened.pictures, few=2), Console(quiet=True))
-    method, _ = build_method(settings, prepared.facts)
+    parameters = sum(parameter.numel() for parameter in build_method(settings, prepared.facts)[0].parameters())
     per_picture = opened.captions if text_encoder_of(settings) else 1
     items = None if opened.count is None else round(opened.count * per_picture)
     steps = settings.steps or make_plan(settings, items or 0).batches // settings.accumulate
@@ -145,12 +147,18 @@ def plan_run(given: Mapping[str, Any]) -> RunPlan:
     return RunPlan(
         stored(settings),
         items,
-        sum(parameter.numel() for parameter in method.parameters()),
+        parameters,
         tuple(sizes.items()),
         steps,
         devices,
-        seconds_of_step(share, opened),
+        seconds_of_step(share, opened, few=few_of(parameters)),
     )
+
+
+def few_of(parameters: int) -> int:
+    """Pictures of a batch that is timed first: two for a network that takes much of the memory by itself."""
+    held = WITH_STATE * 4 * parameters
+    return FEW if torch.cuda.is_available() or held < available_memory() / 2 else 2
 
 
 def devices_of(settings: SimpleNamespace) -> int:
@@ -207,10 +215,11 @@ def open_few(settings: SimpleNamespace) -> Opened:
     )
 
 
-def seconds_of_step(settings: SimpleNamespace, opened: Opened) -> float:
+def seconds_of_step(settings: SimpleNamespace, opened: Opened, few: int = FEW) -> float:
     """Of an optimiser step of these settings on one device, its views included: the median of a few.
 
-    Where workers decode, what they are ahead with when the first step ends is not in it.
+    Timed is a batch of few pictures, and where that is quick one of as many as are open. Where workers decode, what
+    they are ahead with when the first step ends is not in it.
 
     Raises `InputError` for settings that a run would refuse.
     """
@@ -220,7 +229,7 @@ def seconds_of_step(settings: SimpleNamespace, opened: Opened) -> float:
     keep_freed_memory()
     choose_speed(settings)
     full, accumulate = settings.batch_size, settings.accumulate
-    few = max(2, min(full, FEW, len(opened.pictures)) // accumulate) * accumulate
+    few = max(2, min(full, few, len(opened.pictures)) // accumulate) * accumulate
     seconds = _timed(settings, opened.pictures, few)
     most = min(full, len(opened.pictures) // accumulate * accumulate)
     if few < most and seconds * most / few < LONG:

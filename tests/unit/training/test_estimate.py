@@ -7,9 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from fullrank.data.memory import available_memory
 from fullrank.errors import InputError
 from fullrank.runs.settings import resolve
-from fullrank.training.estimate import LOOKED, Clock, devices_of, open_few, plan_run, seconds_of_step
+from fullrank.training.estimate import FEW, LOOKED, Clock, devices_of, few_of, open_few, plan_run, seconds_of_step
 
 TINY = {"backbone": "test_resnet", "expander": "16-16", "batch_size": 8}
 
@@ -50,6 +51,12 @@ def test_the_settings_that_are_timed_are_not_changed():
 def test_devices_over_all_machines(devices, nodes, together):
     settings = resolve({"data": "digits", "devices": devices, "num_nodes": nodes, "accelerator": "cpu"})
     assert devices_of(settings) == together
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="the memory of a GPU is another")
+def test_networks_that_fill_the_memory_are_timed_with_two_pictures():
+    assert few_of(1_000_000) == FEW
+    assert few_of(available_memory() // 8) == 2  # weights, gradients and the optimiser's state: twice what there is
 
 
 def test_the_plan_counts_what_the_run_would_do():
