@@ -191,8 +191,12 @@ class Filled:
         heads += ["agrees"] if numbers else []
         columns = [GridColumn(each, overflow="fold", no_wrap=each == "Y, Z") for each in heads]
         grid = Grid(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        rows = [each.name for each in self.table.rows]
+        unique = len({*rows}) == len(rows)
         for line in self.lines:
-            row = line.name.removesuffix(f", {line.cell.column.name}") + (f" ({line.here})" if line.here else "")
+            row = line.name.removesuffix(f", {line.cell.column.name}")
+            row = line.cell.row.name if narrow and unique else row
+            row += f" ({line.here})" if line.here else ""
             name = [row, line.cell.column.name] if several else [row]
             knn = [f"{line.measured('untrained')} →", line.measured("knn")]
             verdicts = [in_short(line.verdict(each)) for each in ("Y", "Z")]

@@ -265,6 +265,15 @@ def test_figures_draw_their_curves(tmp_path):
         assert "top-1 of a probe" in words
 
 
+def test_where_there_is_little_room_the_name_of_a_row_is_enough(tmp_path):
+    filled = table_of(tmp_path, "normalization", {})
+    for width, shown in ((80, False), (200, True)):
+        console = Console(width=width, file=io.StringIO())
+        console.print(filled.render())
+        [row] = [line for line in console.file.getvalue().splitlines() if line.strip().startswith("none, l2")]
+        assert ("Embedding l2" in row) is shown
+
+
 def test_plain_values_can_be_written(filled):
     said = json.loads(json.dumps(filled.to_dict()))
     assert said["cells"][0]["outcome"]["knn"] == 60
