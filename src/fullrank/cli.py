@@ -25,6 +25,7 @@ JSON_COMMANDS = ("check", "evaluate", "diagnose", "methods", "tables", "reproduc
 # How often a thread without work looks for some before it sleeps: fastest on idle cores, and slow where another run
 # wants them too, for which docs/training.md has a smaller number.
 SPINS = "20000"
+BROKEN_PIPE = 128 + 13  # as other commands end; not every system has the signal
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -44,10 +45,15 @@ def main(arguments: list[str] | None = None) -> int:
     from fullrank.errors import InputError, one_line
 
     try:
-        return run(arguments[0], arguments[1:])
+        code = run(arguments[0], arguments[1:])
+        sys.stdout.flush()
+        return code
     except InputError as error:
         print(f"fullrank: error: {one_line(str(error))}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read the output has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes
+        return BROKEN_PIPE
     except KeyboardInterrupt as stop:
         print(f"fullrank: {stop or 'stopped; nothing was saved'}", file=sys.stderr)
         return 128 + getattr(stop, "signal", signal.SIGINT)

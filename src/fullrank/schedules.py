@@ -56,7 +56,8 @@ class Schedule:
         reaches_peak: whether the warm-up's last step has the peak already, as numpy.linspace has.
         first_step: the number of the first step; I-JEPA and MSN count from 1.
         stretch: length of the cosine's horizon in runs; 1.25 in MSN.
-        per_epoch: whether the factor changes between epochs only.
+        per_epoch: whether the factor changes between epochs only, once the warm-up is over; the codes that have it so
+            have no warm-up.
         milestones: shares of the run after which the factor is multiplied by `gamma`, in place of the cosine.
         gamma: factor at every milestone.
 
@@ -82,8 +83,7 @@ class Schedule:
 
     def __call__(self, progress: Progress) -> float:
         """The factor for one optimiser step."""
-        step = progress.epoch * progress.steps_per_epoch if self.per_epoch else progress.step
-        step += self.first_step
+        step: float = progress.step + self.first_step
         warmup = self.warmup_epochs * progress.steps_per_epoch
         if step < warmup:
             last = max(warmup - 1, 1) if self.reaches_peak else warmup
@@ -91,6 +91,8 @@ class Schedule:
         if self.milestones:
             passed = sum(progress.step >= round(share * progress.steps, 6) for share in self.milestones)
             return self.gamma**passed
+        if self.per_epoch:
+            step = max(warmup, progress.epoch * progress.steps_per_epoch + self.first_step)
         total = int(progress.steps * self.stretch)
         if total <= warmup:
             return 1.0

@@ -97,7 +97,9 @@ def test_a_table_is_killed_continued_and_filled_though_a_run_fails(command):
         assert words in markdown
 
     refused = command.fails(*NORMALIZATION[:-3], "2", "--output", "table")
-    assert "table holds a table with epochs 1.0, not 2.0: add --overwrite or another --output" in refused
+    assert "table holds a table with epochs 1.0, not 2.0: choose another --output, or add --overwrite" in refused
+    refused = command.fails("reproduce", "coefficients", *NORMALIZATION[2:])
+    assert "table holds the table normalization, not coefficients: choose another --output" in refused
 
     mended = json.loads((folder / "table/plan.json").read_text())
     next(job for job in mended["jobs"] if job["name"] == broken["name"])["settings"].pop("expander")

@@ -71,7 +71,7 @@ class Pixels:
     def to_tensor(self, image: np.ndarray) -> Tensor:
         """(C, H, W): uint8 for 8-bit sets, float32 in [0, 1] for deeper ones, which would lose in 8 bits."""
         image = self._converted(image) if self.depth == "uint8" else self.to_unit(image)
-        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+        return torch.from_numpy(np.require(image.transpose(2, 0, 1), requirements=("C", "W")))  # W: of its own
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings and tuples."""

@@ -59,7 +59,10 @@ class Run:
             raise InputError(
                 f"{self.folder} has no {SUMMARY}: the run was stopped before it began; start it again with --overwrite"
             )
-        return json.loads(path.read_text(encoding="utf-8"))
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is damaged ({error})") from error
 
     @property
     def input(self) -> dict[str, Any]:

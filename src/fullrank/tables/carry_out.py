@@ -143,12 +143,15 @@ def asked_to_stop() -> Iterator[list[int]]:
 def refuse_other(plan: Plan, folder: Path) -> None:
     """Raises `InputError` where a folder holds another table, or this one of other settings."""
     before, now = Plan.read(folder).asked, plan.asked
+    if before["table"] != now["table"]:
+        raise InputError(f"{folder} holds the table {before['table']}, not {now['table']}: choose another --output")
     before, now = ({**each, **each["settings"]} for each in (before, now))
     for name in sorted({*before, *now} - {"settings"}):
         if before.get(name) != now.get(name):
             words = [in_words(name, each.get(name)) for each in (before, now)]
             raise InputError(
-                f"{folder} holds a table with {name} {words[0]}, not {words[1]}: add --overwrite or another --output"
+                f"{folder} holds a table with {name} {words[0]}, not {words[1]}: choose another --output, or add "
+                "--overwrite, which deletes its runs"
             )
 
 

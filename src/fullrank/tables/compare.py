@@ -26,7 +26,7 @@ from fullrank.runs.folder import Run
 from fullrank.runs.settings import FREE
 from fullrank.tables.line import in_one_unit
 from fullrank.tables.outcome import MEASURED, Outcome, outcome_of
-from fullrank.tables.page import CURVES, MOST_CURVES, UNTRAINED_MARK, curve_chart, render, toned, untrained
+from fullrank.tables.page import CURVES, UNTRAINED_MARK, curve_chart, render, shared_out, toned, untrained
 from fullrank.tables.written import Fitted, coloured, in_short, markdown_table, write_all
 
 # Settings that say nothing of what a run is.
@@ -154,10 +154,9 @@ class Compared:
     def page(self) -> str:
         """The table as a page, with the curves of the runs."""
         charts = [
-            curve_chart(f"{measure}-{part}", "", measure, chosen, self.names[part : part + MOST_CURVES])
+            curve_chart(f"{measure}-{part}", "", measure, *zip(*((run, name) for name, run in chosen), strict=True))
             for measure in CURVES
-            for part in range(0, len(self.outcomes), MOST_CURVES)
-            for chosen in [self.outcomes[part : part + MOST_CURVES]]
+            for part, chosen in enumerate(shared_out(self.named))
         ]
         bars = [
             Row(name, one.values["knn"] / 100, one.measured("knn"), "own", "", [untrained(one)])

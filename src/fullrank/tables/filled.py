@@ -29,7 +29,11 @@ from fullrank.tables.written import Fitted, in_short, markdown_table
 
 ABOVE = "by two standard errors of the queries (what another seed would change is not in it)"
 PROBE = "linear"  # what the number of a cell is where none was published
-TOO_SHORT = "Most runs neither collapsed nor learned: they may be too short to tell. Give a larger --budget."
+FEWEST_STEPS = 100  # of a run, for it to tell anything
+TOO_SHORT = (
+    f"Most runs neither collapsed nor learned, or had fewer than {FEWEST_STEPS} steps: they may be too short to tell. "
+    "Give a larger --budget, or more --epochs."
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,12 @@ class Filled:
     @property
     def too_short(self) -> bool:
         """Whether most runs look unfinished."""
-        return sum(line.looks_unfinished for line in self.lines) > len(self.lines) / 2
+        short = [
+            line.looks_unfinished or line.outcome.values.get("steps", FEWEST_STEPS) < FEWEST_STEPS
+            for line in self.lines
+            if line.outcome
+        ]
+        return sum(short) > len(self.lines) / 2
 
     @property
     def circumstances(self) -> dict[str, str]:

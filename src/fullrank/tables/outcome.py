@@ -21,6 +21,7 @@ COMPLETE = "complete collapse"
 COMMON = 100  # epochs for which a time is given
 GIGABYTE = 1e9  # bytes: the unit of the paper
 STANDARD_ERRORS = 2  # by which a kNN accuracy has to be above that of the untrained network to count as above
+KNN = "knn"  # the column of its curve
 MEASURED = ("knn", "untrained", "Y_rank", "Z_rank", "seconds", "peak_memory")  # values of a run that are written out
 
 
@@ -178,12 +179,12 @@ def agreement(cell: Cell, outcome: Outcome) -> tuple[bool | None, str]:
 
 
 def course_of(folder: Path) -> list[dict[str, float]]:
-    """The live measures of a run, one row each time that Y and Z were looked at."""
+    """The live measures of a run, one row each time that Y and Z were looked at or that kNN was measured."""
     rows = read_metrics(folder / METRICS) if (folder / METRICS).is_file() else []
-    return [row for row in rows if LOOKED in row]
+    return [row for row in rows if LOOKED in row or KNN in row]
 
 
 def last_measures(folder: Path) -> dict[str, float]:
     """The last live measures of a run, such as Y_std."""
-    rows = course_of(folder)
+    rows = [row for row in course_of(folder) if LOOKED in row]
     return {name: value for name, value in (rows[-1] if rows else {}).items() if name.startswith(("Y_", "Z_"))}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -130,12 +131,19 @@ def curves_of(filled: Filled) -> Iterable[Chart]:
         cells = [line.cell.column.name if filled.columns_differ else short_name(line) for line in lines]
         groups.setdefault(group, []).append(("; ".join(dict.fromkeys(cells)), outcome))
     for group, members in groups.items():
-        for part in range(0, len(members), MOST_CURVES):
-            labels, outcomes = zip(*members[part : part + MOST_CURVES], strict=True)
+        for part, chosen in enumerate(shared_out(members)):
+            labels, outcomes = zip(*chosen, strict=True)
             for measure in measures:
                 chart = curve_chart(f"{group}-{part}-{measure}", group, measure, outcomes, labels)
                 if chart:
                     yield chart
+
+
+def shared_out(curves: Sequence[Any]) -> list[Sequence[Any]]:
+    """As many curves to a chart as there are colours, and about as many to each."""
+    charts = -(-len(curves) // MOST_CURVES)
+    ends = [len(curves) * part // charts for part in range(charts + 1)]
+    return [curves[begin:end] for begin, end in pairwise(ends)]
 
 
 def short_name(line: Line) -> str:

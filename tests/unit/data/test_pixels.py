@@ -138,6 +138,11 @@ def test_tensors_keep_what_the_depth_needs():
     small = measure_pixels(Arrays(np.stack([eight] * 2))).to_tensor(eight)
     assert small.dtype == torch.uint8
     np.testing.assert_array_equal(small.permute(1, 2, 0).numpy(), eight)
+    grey = noise(2, channels=1)
+    grey.flags.writeable = False  # as decoders give pictures
+    tensor = measure_pixels(Arrays(np.stack([grey] * 2))).to_tensor(grey)
+    assert not np.shares_memory(tensor.numpy(), grey)  # torch warns of memory that it must not write
+    np.testing.assert_array_equal(tensor.numpy()[0], grey[..., 0])
     pixels = measure_pixels(Arrays(np.stack([deep] * 2)))
     large = pixels.to_tensor(deep)
     assert large.dtype == torch.float32

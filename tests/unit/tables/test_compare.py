@@ -60,7 +60,7 @@ def test_settings_that_say_nothing_are_missing(tmp_path):
 
 def test_curves_are_written_in_full(tmp_path):
     runs = [run_in(tmp_path / "a"), run_in(tmp_path / "ab")]
-    (runs[1] / "metrics.csv").write_text("step,epoch,Z_std,knn\n3,1.5,0.1234567890123,40\n")
+    (runs[1] / "metrics.csv").write_text("step,epoch,Z_std,knn\n2,1,,30\n3,1.5,0.1234567890123,40\n4,2,,\n")
     config = yaml.safe_load((runs[1] / "config.yaml").read_text())
     (runs[1] / "config.yaml").write_text(yaml.safe_dump(config | {"seed": 7}))
     compare_runs(runs, str(tmp_path / "side"))
@@ -68,6 +68,7 @@ def test_curves_are_written_in_full(tmp_path):
         "run,seed,step,epoch,loss,Z_std,Z_correlation,knn",
         "a,0,1,0.5,3.0,0.9,0.1,",
         "a,0,4,2.0,1.0,0.4,0.2,",
+        "ab,7,2,1.0,,,,30.0",
         "ab,7,3,1.5,,0.1234567890123,,40.0",
     ]
 
@@ -87,6 +88,9 @@ def test_memory_that_is_not_known_is_missing(tmp_path):
 
 def test_a_half_written_folder_is_refused(tmp_path):
     whole, half = run_in(tmp_path / "a"), run_in(tmp_path / "ab")
+    (half / "summary.json").write_text('{"finished": tr')
+    with pytest.raises(InputError, match=r"ab/summary\.json is damaged"):
+        compare_runs([whole, half], None)
     (half / "summary.json").unlink()
     with pytest.raises(InputError, match=r"ab has no summary\.json"):
         compare_runs([whole, half], None)

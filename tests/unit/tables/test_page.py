@@ -162,7 +162,7 @@ def test_a_run_that_fills_several_cells_counts_once(tmp_path):
     assert "the paper&#39;s number in the column linear top-1" in page
     charts = [*curves_of(filled)]
     assert [(chart.title, len(chart.curves)) for chart in charts] == [
-        ("Mean standard deviation of Z", count) for count in (10, 5)
+        ("Mean standard deviation of Z", count) for count in (7, 8)
     ]
     assert [curve.label for chart in charts for curve in chart.curves] == [row.name for row in filled.table.rows]
 
@@ -263,6 +263,14 @@ def test_figures_draw_their_curves(tmp_path):
         assert "agree" not in words
         assert "Z std" in words
         assert "top-1 of a probe" in words
+
+
+@pytest.mark.parametrize(("steps", "too_short"), [(99, True), (100, False)])
+def test_runs_of_a_few_steps_tell_nothing(tmp_path, steps, too_short):
+    filled = table_of(tmp_path, "normalization", all_of("normalization"), steps=steps)
+    assert all(line.outcome.values["steps"] == steps for line in filled.lines)
+    assert filled.too_short is too_short
+    assert ("fewer than 100 steps" in filled.markdown()) is too_short
 
 
 def test_where_there_is_little_room_the_name_of_a_row_is_enough(tmp_path):

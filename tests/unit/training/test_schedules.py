@@ -57,6 +57,15 @@ def test_rates_by_epoch_stay_inside_one() -> None:
     assert len(set(factors)) == 4
 
 
+def test_rates_by_epoch_warm_up_by_step() -> None:
+    factors = curve(12, 4, Schedule(0.5, per_epoch=True))
+    assert factors[:4] == [0.0, 0.5, 1.0, 1.0]  # and not 0 for an epoch
+    assert factors[4:8] == [pytest.approx((1 + 0.001 + 0.999 * math.cos(math.pi * 2 / 10)) / 2)] * 4
+    longer = curve(12, 4, Schedule(1.5, per_epoch=True))
+    assert longer[:7] == [pytest.approx(step / 6) for step in range(7)]
+    assert longer[6] == longer[7] == 1.0
+
+
 @pytest.mark.parametrize("wrong", [{"warmup_epochs": -2}, {"end_factor": -0.1}, {"stretch": -1}])
 def test_impossible_schedules(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=f"{next(iter(wrong))}={next(iter(wrong.values()))}"):
