@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import time
@@ -12,10 +13,36 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import Strategy
 
 from fullrank.files import unwritable
 from fullrank.machine import peak_memory
 from fullrank.training.adapter import Adapter
+
+
+class Streamed(TorchCheckpointIO):
+    """Writes a checkpoint straight to its file; Lightning's own way holds all of it in memory once more."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Write it. Raises `OSError` where the disk cannot take it; of that torch makes an error of its own."""
+        failures: list[OSError] = []
+
+        class Noting(io.FileIO):
+            def write(self, data: Any) -> int:
+                try:
+                    return super().write(data)
+                except OSError as error:
+                    failures.append(error)
+                    raise
+
+        try:
+            with io.BufferedWriter(Noting(path, "wb")) as file:
+                torch.save(checkpoint, file)
+        except RuntimeError:
+            if failures:
+                raise failures[0] from None
+            raise
 
 
 class Checkpointing(Callback):
@@ -34,6 +61,8 @@ class Checkpointing(Callback):
     def setup(self, trainer: lightning.Trainer, module: lightning.LightningModule, stage: str) -> None:
         """Start the clock of this part of the run."""
         self.began = time.monotonic()
+        if type(trainer.strategy).save_checkpoint is Strategy.save_checkpoint:  # others write in their own way
+            trainer.strategy.checkpoint_io = Streamed()
         self._device = trainer.strategy.root_device
 
     def on_train_start(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:

@@ -174,6 +174,9 @@ def fit(
         words = f"stopped at step {trainer.global_step} of {adapter.total_steps} and saved"
         raise Interrupted(f"{words}; to go on: fullrank train --resume --output {run.folder}", checkpointing.signal)
     if trainer.is_global_zero:
+        # Nothing is trained any more: an untrained network, to compare with, gets the place of the optimiser's state.
+        adapter.zero_grad(set_to_none=True)
+        trainer.strategy.optimizers = []
         finish(run, adapter, prepared, monitor, cost=checkpointing.cost(), console=console)
     return run
 

@@ -1,6 +1,7 @@
 """What a checkpoint keeps of a run beside its weights: what training cost so far, however often it was stopped."""
 
 import time
+import tracemalloc
 
 import lightning
 import pytest
@@ -20,15 +21,15 @@ KEPT = {
 class Line(lightning.LightningModule):
     """The least that Lightning trains."""
 
-    def __init__(self):
+    def __init__(self, weights):
         super().__init__()
-        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.weight = torch.nn.Parameter(torch.ones(weights))
 
     def train_dataloader(self):
         return DataLoader(torch.ones(8, 1))
 
     def training_step(self, batch):
-        return (self.weight * batch).square().mean()
+        return (self.weight[:1] * batch).square().mean()
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.01)
@@ -40,7 +41,7 @@ def monitor(folder):
     )
 
 
-def train(folder, steps, *, resume=False, watching=None):
+def train(folder, steps, *, resume=False, watching=None, weights=1):
     """Train up to so many steps; the callback that saves."""
     saving = Checkpointing(folder / "last.ckpt", minutes=60, record={})
     with quiet():
@@ -49,7 +50,7 @@ def train(folder, steps, *, resume=False, watching=None):
             logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
             default_root_dir=folder, log_every_n_steps=1,
         )  # fmt: skip
-        trainer.fit(Line(), ckpt_path=folder / "last.ckpt" if resume else None, weights_only=True)
+        trainer.fit(Line(weights), ckpt_path=folder / "last.ckpt" if resume else None, weights_only=True)
     return saving
 
 
@@ -72,6 +73,19 @@ def test_a_resumed_run_counts_what_its_earlier_parts_cost(tmp_path, steps):
     assert 1000 < cost["seconds"] < 1060
     assert cost["peak_memory"] == 2**50
     assert {"seconds": watching.seconds, "warnings": watching.warnings} == KEPT["Monitor"]
+
+
+def test_a_checkpoint_is_not_held_in_memory_once_more(tmp_path):
+    train(tmp_path, 2)
+    tracemalloc.start()  # of Python's own memory; tensors have another
+    try:
+        train(tmp_path, 2, weights=4_000_000)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    size = (tmp_path / "last.ckpt").stat().st_size
+    assert size > 16_000_000
+    assert peak < size / 2
 
 
 def test_a_checkpoint_that_does_not_say_its_cost_still_resumes(tmp_path):
