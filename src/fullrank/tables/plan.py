@@ -21,7 +21,7 @@ from rich.table import Table as Grid
 
 from fullrank.errors import InputError
 from fullrank.files import plain, write_text
-from fullrank.report.wording import duration
+from fullrank.report.wording import counted, duration
 from fullrank.runs.settings import FREE, resolve
 from fullrank.tables.costs import (
     USED,
@@ -138,14 +138,14 @@ class Plan:
 
     def render(self) -> Any:
         """The plan on a terminal."""
-        grid = Grid("run", "settings", "steps of", "whole run", box=box.SIMPLE_HEAD)
+        grid = Grid("run", "settings", "a step", "whole run", box=box.SIMPLE_HEAD)
         for job in self.jobs:
             step, total = self.step.get(job.name), self.total.get(job.name)
             said = "" if step is None else f"{step:.3g} s"
             grid.add_row(job.name, self.own_words(job.settings), said, "" if total is None else duration(total))
         side = f", {self.slots} side by side" if self.slots > 1 else ""
         runs = len(self.jobs) * self.seeds
-        length = "epochs as in the recipe" if self.epochs is None else f"{self.epochs:g} epochs each"
+        length = "epochs as in the recipe" if self.epochs is None else f"{counted(self.epochs, 'epochs')} each"
         pictures = "" if self.samples is None else f" of {self.samples:,} pictures"
         lines = [f"{runs} runs{side}, {length}{pictures}: about {duration(self.seconds)}"]
         if self.budget:

@@ -179,7 +179,7 @@ def test_a_table_is_gone_on_with_where_nothing_but_the_how_is_another(tmp_path):
     for other, words in (
         ({"base": BASE | {"backbone": "resnet18"}}, "with backbone left out, not resnet18"),
         ({"seed": 1}, "with seed 0, not 1"),
-        ({"table": "coefficients"}, "with table expander, not coefficients"),
+        ({"table": "coefficients"}, "holds the table expander, not coefficients"),
         ({"budget": 90.0}, "with budget left out, not 1 min 30 s"),
         ({"judging": Judging({"VOC07": "voc"})}, "with downstream left out, not {'VOC07': 'voc'}"),
         ({"judging": Judging(detection_steps=5)}, "with detection_steps left out, not 5"),
