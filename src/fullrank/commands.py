@@ -129,7 +129,7 @@ def train(
         compile: torch.compile the network; by default on a GPU.
         channels_last: memory layout of images; by default on CPUs and CUDA GPUs.
         logger: where metrics go besides metrics.csv.
-        save_minutes: minutes between two checkpoints.
+        save_minutes: minutes between two checkpoints at the most; where one is written in no time there are more.
         report: write report.html at the end.
         plan: show what would be trained and how long it would take here, and stop there.
 

@@ -201,6 +201,15 @@ def test_vectors_that_are_none(command):
         command.fails("diagnose", name)
 
 
+def test_whoever_reads_the_output_may_stop_reading(command):
+    np.save(command.folder / "vectors.npy", np.random.default_rng(0).normal(size=(500, 8)))
+    process = command.start_cold("diagnose", "vectors.npy", "--json")
+    process.stdout.close()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 141
+    assert "BrokenPipe" not in err
+
+
 def test_a_full_disk_leaves_the_previous_checkpoint(command):
     """A file system of 3 MB: the run does not fit, says so, and leaves no half-written file."""
     disk = command.folder / "disk"

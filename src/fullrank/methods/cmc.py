@@ -73,7 +73,8 @@ class CMC(Method):
         facts: DataFacts = DataFacts(),  # noqa: B008 - frozen
     ) -> None:
         if facts.channels != 3:
-            raise InputError(f"cmc splits the colours of RGB images, and these have {facts.channels} channels")
+            channels = "1 channel" if facts.channels == 1 else f"{facts.channels} channels"
+            raise InputError(f"cmc splits the colours of RGB images, and these have {channels}")
         encoders, head = SplitColours(backbone, second, space, facts.mean, facts.std), Head(projector)
         heads = SideBySide([head.build(width, norm=False) for width in encoders.widths], encoders.widths)
         super().__init__(Branch(encoders, heads))

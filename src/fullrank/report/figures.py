@@ -147,7 +147,7 @@ def line_chart(
         title,
         height,
         [draw(one, x_axis, y_axis, places.get(one.role, 0.0)) for one in drawn],
-        x_axis.label(whole_ticks(x_axis)),
+        x_axis.label(whole_ticks(x_axis) or nice_ticks(x_axis.low, x_axis.high, 3)),
         value_ticks(y_axis),
         x_label,
         latest or ("" if several else plain(float(own[0].y[-1]))),

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from fullrank.errors import InputError
-from fullrank.report.wording import duration
+from fullrank.report.wording import counted, duration
 from fullrank.tables.costs import makespan
 from fullrank.tables.expand import Job
 from fullrank.tables.plan import Plan
@@ -60,6 +60,7 @@ def carry_out(plan: Plan, folder: Path, seeds: Sequence[int], say: Callable[[str
     running: list[Running] = []
     failed: dict[str, str] = {}
     ended: list[tuple[Job, float]] = []
+    began = time.monotonic()
     with asked_to_stop() as asked:
         while (waiting or running) and not asked:
             free = set(range(plan.slots)) - {each.slot for each in running}
@@ -87,6 +88,8 @@ def carry_out(plan: Plan, folder: Path, seeds: Sequence[int], say: Callable[[str
                 each.process.wait()
             left = len(waiting) + len(running)
             raise Stopped(f"stopped with {count - left} of {count} runs done; the same command goes on", asked[0])
+    if ended or failed:
+        say(f"{counted(len(ended) + len(failed), 'runs')} in {duration(time.monotonic() - began)}")
     return failed
 
 

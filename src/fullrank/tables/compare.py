@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -63,14 +64,22 @@ class Compared:
         settings = list(self.settings(line).values())
         knn = f"{outcome.measured('untrained')} → {outcome.measured('knn')}"
         return [
-            *[self.names[line], *settings, *self.scores(line), knn],
+            *[self.title(line), *settings, *self.scores(line), knn],
             *[outcome.verdict("Y"), outcome.verdict("Z"), outcome.measured("Y_rank"), outcome.measured("Z_rank")],
             *[duration(outcome.values["seconds"]), outcome.memory],
         ]
 
+    def title(self, line: int) -> str:
+        """Its name, and how many runs it stands for where they are several."""
+        seeds = self.outcomes[line].seeds
+        return self.names[line] if seeds == 1 else f"{self.names[line]} ({seeds} seeds)"
+
     def settings(self, line: int) -> dict[str, str]:
         """Those of one line that differ between lines, in words."""
-        found = {name: values[line] for name, values in self.differing.items()}
+        found = {
+            name: (views_in_words(values) if name == "views" else values)[line]
+            for name, values in self.differing.items()
+        }
         return {name: MISSING if value in EMPTY else words_of(value) for name, value in found.items()}
 
     def scores(self, line: int) -> list[str]:
@@ -112,26 +121,31 @@ class Compared:
 
     def render(self) -> Any:
         """The table on a terminal."""
-        return Group(Fitted(self.grid), *self.notes)
+        return Group(Fitted(self.wide, self.narrow), *self.notes)
 
-    def grid(self, *, narrow: bool) -> Grid:
-        """The runs, a line each; where that is too wide, what belongs together one below the other."""
-        heads = ["run", *self.evaluations, "kNN", "Y, Z", "rank", "time"] if narrow else self.headings
-        grid = Grid(*(GridColumn(escape(head), overflow="fold") for head in heads), box=box.SIMPLE_HEAD)
-        if not narrow:
-            for row in self.rows:
-                grid.add_row(*map(coloured, row))
-            return grid
-        grid.padding = (0, 1, 0, 0)
-        for line, (name, outcome) in enumerate(self.named):
-            said = [f"{key} {value}" for key, value in self.settings(line).items()]
+    def wide(self) -> Grid:
+        """The runs, a line each."""
+        grid = Grid(*(GridColumn(escape(head), overflow="fold") for head in self.headings), box=box.SIMPLE_HEAD)
+        for row in self.rows:
+            grid.add_row(*map(coloured, row))
+        return grid
+
+    def narrow(self) -> Group:
+        """The same where there is little room: what belongs together one below the other, settings below the table."""
+        heads = ["run", *self.evaluations, "kNN", "Y, Z", "rank", "time"]
+        columns = [GridColumn(escape(head), overflow="fold", no_wrap=head == "Y, Z") for head in heads]
+        grid = Grid(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        said = []
+        for line, outcome in enumerate(self.outcomes):
             of_both = [in_short(outcome.verdict(each)).replace(" (", "\n(") for each in ("Y", "Z")]
             ranks = [outcome.measured(f"{each}_rank") for each in ("Y", "Z")]
             knn = f"{outcome.measured('untrained')} →\n{outcome.measured('knn')}"
             facts = f"{in_one_unit(outcome.values['seconds'])}\n{outcome.memory}"
-            words = "\n".join([f"[bold]{escape(name)}[/]", *map(escape, said)])
-            grid.add_row(words, *self.scores(line), knn, "\n".join(of_both), "\n".join(ranks), facts)
-        return grid
+            name = escape(self.title(line))
+            grid.add_row(name, *self.scores(line), knn, "\n".join(of_both), "\n".join(ranks), facts)
+            own = [f"{key} {value}" for key, value in self.settings(line).items() if value != MISSING]
+            said += [f"[bold]{name}[/]: {escape(', '.join(own))}"] if own else []
+        return Group(grid, *said, *([""] if said else []))
 
     def markdown(self) -> str:
         """The table as Markdown."""
@@ -183,6 +197,22 @@ class Compared:
             settings_heads=[],
             explanations=self.notes,
         )
+
+
+def views_in_words(lines: Sequence[Sequence[Mapping[str, Any]] | None]) -> list[str | None]:
+    """Views of each line by what is not the same in all views of all lines; None where they are the method's own."""
+    every = [view for views in lines for view in views or ()]
+    names = dict.fromkeys(name for view in every for name in view)
+    own = [name for name in names if any(view.get(name) != every[0].get(name) for view in every)]
+
+    def said(view: Mapping[str, Any]) -> str:
+        return " ".join(f"{name} {words_of(view[name])}" for name in own if name in view) or "as the others"
+
+    def joined(views: Sequence[Mapping[str, Any]]) -> str:
+        groups = [(words, len(list(alike))) for words, alike in groupby(map(said, views))]
+        return "; ".join(words if count == 1 else f"{count} of {words}" for words, count in groups)
+
+    return [joined(views) if views else None for views in lines]
 
 
 def words_of(value: Any) -> str:

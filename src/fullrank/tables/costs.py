@@ -49,18 +49,26 @@ class Trial:
     memory: float = 0.0
 
 
-def time_steps(plan: Plan, opened: Opened) -> dict[str, float]:
-    """Seconds of a step of every job; jobs that differ in amounts alone are timed once."""
+def time_steps(plan: Plan, opened: Opened) -> tuple[dict[str, float], dict[str, str]]:
+    """Seconds of a step of every job, and what jobs say that the data is nothing for.
+
+    Jobs that differ in amounts alone are timed once. Raises `InputError` where no job can take the data.
+    """
     known: dict[str, float] = {}
-    times = {}
+    times, refused = {}, {}
     for job in plan.jobs:
         kind = {key: value for key, value in job.settings.items() if key not in AMOUNTS}
         kind["regularize"] = bool(kind.get("regularize"))
         key = json.dumps(kind, sort_keys=True)
-        if key not in known:
-            known[key] = seconds_of_step(resolve({**plan.base, **job.settings}), opened)
-        times[job.name] = known[key]
-    return times
+        try:
+            if key not in known:
+                known[key] = seconds_of_step(resolve({**plan.base, **job.settings}), opened)
+            times[job.name] = known[key]
+        except InputError as error:
+            refused[job.name] = str(error)
+            if len(refused) == len(plan.jobs):
+                raise
+    return times, refused
 
 
 def try_out(plan: Plan, count: int) -> Trial:

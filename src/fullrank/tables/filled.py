@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,11 @@ class Filled:
         below += [f"failed: {name}: {reason}" for name, reason in self.failed.items()]
         below += [TOO_SHORT] if self.too_short else []
         below += [*self.plan.notes, *self.key]
-        return Group(escape(self.table.question), Fitted(self.grid), *map(escape, below))
+        return Group(
+            escape(self.table.question),
+            Fitted(partial(self.grid, narrow=False), partial(self.grid, narrow=True)),
+            *map(escape, below),
+        )
 
     @property
     def key(self) -> list[str]:

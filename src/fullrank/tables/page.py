@@ -112,7 +112,10 @@ def marks_of(filled: Filled) -> str:
     """What the two marks on a bar are."""
     first = next(column.name for column in filled.table.columns if column.score == TOP1)
     column = "" if filled.columns_differ else f" in the column {first}"
-    return f"the marks are the same network untrained (dotted) and the paper's number{column}."
+    return (
+        f"the marks are the same network untrained (dotted) and the paper's number{column}, which is no kNN "
+        f"({filled.table.measured})."
+    )
 
 
 def untrained(outcome: Outcome) -> tuple[str, float, str]:

@@ -8,7 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,7 +148,7 @@ class Plan:
         length = "epochs as in the recipe" if self.epochs is None else f"{counted(self.epochs, 'epochs')} each"
         pictures = "" if self.samples is None else f" of {self.samples:,} pictures"
         lines = [f"{runs} runs{side}, {length}{pictures}: about {duration(self.seconds)}"]
-        if self.budget:
+        if self.budget and self.seconds <= self.budget:  # seeds that are added later are not of it
             lines[0] += f" of the {duration(self.budget)} that were given"
         common = [f"all runs: {settings_in_words(self.in_common)}"] if self.in_common else []
         return Group(f"{self.table}", grid, *common, *lines, *self.notes)
@@ -225,9 +225,11 @@ def make_plan(
     with ThreadPoolExecutor() as both, own_threads(plan.threads):
         trying = both.submit(try_out, plan, count)  # beside the steps, as runs will be beside each other
         if plan.slots == 1:
-            trying.result()
-        step = time_steps(plan, opened)
-        trial = trying.result()
+            wait([trying])
+        step, refused = time_steps(plan, opened)
+        first_can = plan.jobs[0].name not in refused
+        plan = without(plan, refused)
+        trial = trying.result() if first_can else try_out(plan, count)
     if plan.threads is not None:
         slots = slots_in_memory(slots, trial)
     plan = dataclasses.replace(plan, step=step, slots=slots, threads=threads_of(base, slots))
@@ -241,6 +243,13 @@ def make_plan(
         jobs=tuple(with_epochs(job, base, epochs) for job in jobs),
     )
     return dataclasses.replace(plan, total=total_seconds(plan, samples, trial, epochs))
+
+
+def without(plan: Plan, refused: Mapping[str, str]) -> Plan:
+    """The same without the jobs that refuse the data, and a note of why."""
+    notes = tuple(f"{name} is left out: {reason}." for name, reason in refused.items())
+    jobs = tuple(job for job in plan.jobs if job.name not in refused)
+    return dataclasses.replace(plan, jobs=jobs, notes=(*plan.notes, *notes))
 
 
 def go_on(plan: Plan, base: Mapping[str, Any], seeds: int) -> Plan:

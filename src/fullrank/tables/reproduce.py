@@ -74,7 +74,9 @@ def default_output(table: str, base: Mapping[str, Any]) -> str:
 def refuse_used(folder: Path) -> None:
     """Raises `InputError` for a folder with other things in it."""
     try:
-        if folder.exists() and any(folder.iterdir()):
+        if any(folder.iterdir()):
             raise InputError(f"{folder} is not empty and holds no table: choose another --output")
+    except FileNotFoundError:
+        return
     except OSError as error:
         raise unwritable(folder, error) from error

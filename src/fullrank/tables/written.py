@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
 from rich.measure import Measurement
-from rich.table import Table
 
 from fullrank.files import unwritable, write_text
 from fullrank.runs.folder import Run
@@ -42,13 +41,14 @@ class Writable(Protocol):
 class Fitted:
     """A table on a terminal: the wide one where there is room for it."""
 
-    make: Callable[..., Table]
+    wide: Callable[[], RenderableType]
+    narrow: Callable[[], RenderableType]
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """One of the two."""
-        wide = self.make(narrow=False)
+        wide = self.wide()
         needed = Measurement.get(console, options.update(max_width=10_000), wide).maximum
-        yield wide if needed <= options.max_width else self.make(narrow=True)
+        yield wide if needed <= options.max_width else self.narrow()
 
 
 def write_all(found: Writable, page: str, folder: Path, stem: str) -> None:

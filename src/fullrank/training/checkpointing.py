@@ -20,6 +20,9 @@ from fullrank.files import unwritable
 from fullrank.machine import peak_memory
 from fullrank.training.adapter import Adapter
 
+SOONEST = 15.0  # seconds: a short run that is killed has not lost all
+SHARE = 0.01  # of the time of a run that may go into checkpoints more frequent than was asked for
+
 
 class Streamed(TorchCheckpointIO):
     """Writes a checkpoint straight to its file; Lightning's own way holds all of it in memory once more."""
@@ -54,6 +57,7 @@ class Checkpointing(Callback):
         self.record = record  # settings and input of the run: a checkpoint alone can be evaluated
         self.began = self.saved_at = time.monotonic()
         self.signal: int | None = None
+        self._took = 0.0  # seconds of writing the last one
         self._device = torch.device("cpu")
         self._before: dict[str, Any] = {"seconds": 0.0, "peak_memory": None}  # what earlier parts of the run cost
         self._previous: dict[int, Any] = {}
@@ -82,7 +86,7 @@ class Checkpointing(Callback):
         batch_idx: int,
     ) -> None:
         """Save when it is time; stop on all processes together when one was asked to."""
-        stop, due = self.signal is not None, time.monotonic() - self.saved_at >= self.interval
+        stop, due = self.signal is not None, self.is_due(time.monotonic() - self.saved_at)
         if trainer.world_size > 1:
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
             due = trainer.strategy.reduce_boolean_decision(due, all=False)
@@ -92,6 +96,10 @@ class Checkpointing(Callback):
         if (stop or due) and between_steps and (not isinstance(module, Adapter) or module.is_finite()):
             self.save(trainer)
         trainer.should_stop = trainer.should_stop or (stop and between_steps)
+
+    def is_due(self, since: float) -> bool:
+        """Whether to save, so many seconds after the last time: every few minutes, sooner where that costs little."""
+        return since >= min(self.interval, max(SOONEST, self._took / SHARE))
 
     def on_train_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
         """Save the end of the run and give the signals back."""
@@ -134,6 +142,7 @@ class Checkpointing(Callback):
 
     def save(self, trainer: lightning.Trainer) -> None:
         """Write a temporary file, then put it in place: a kill in between leaves the previous checkpoint."""
+        began = time.monotonic()
         temporary = self.path.with_name(f".{self.path.name}.part")
         try:
             trainer.save_checkpoint(temporary)
@@ -146,3 +155,4 @@ class Checkpointing(Callback):
             temporary.unlink(missing_ok=True)
             raise unwritable(self.path, error) from error
         self.saved_at = time.monotonic()
+        self._took = self.saved_at - began

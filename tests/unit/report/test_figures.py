@@ -239,3 +239,9 @@ def test_axis_holds_values_at_its_border():
     np.testing.assert_allclose(
         Axis(0, 10, 100, flipped=True).place(np.array([-5, 0, 2.5, 10, 99])), [100, 100, 75, 0, 0]
     )
+
+
+def test_an_axis_of_less_than_an_epoch_has_ticks():
+    curve = figures.Curve("Z", "own", np.array([0.1, 0.5, 0.9]), np.array([1.0, 2.0, 3.0]))
+    chart = figures.line_chart("key", "title", [curve], x_label="epoch")
+    assert [label for _, label in chart.x_ticks] == ["0.25", "0.5", "0.75"]

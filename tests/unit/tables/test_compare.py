@@ -42,11 +42,29 @@ def test_narrow_terminals_get_narrow_tables(tmp_path):
     console = Console(width=80, file=io.StringIO())
     console.print(found.render())
     lines = console.file.getvalue().splitlines()
-    [first] = [line for line in lines if "with-λ1-μ10" in line and "without" not in line]
+    [first, own] = [line for line in lines if "with-λ1-μ10" in line and "without" not in line]
     assert first.split() == ["with-λ1-μ10", "51.2", "25.0", "→", "–", "–", "36", "s"]
-    below = lines[lines.index(first) + 1]
-    samples = zlib.crc32(bytes(tmp_path / "with-λ1-μ10"))
-    assert below.split() == ["samples", str(samples), "60.0", "healthy", "12.0", "1.1", "GB"]
+    assert lines[lines.index(first) + 1].split() == ["60.0", "healthy", "12.0", "1.1", "GB"]
+    assert own.rstrip() == f"with-λ1-μ10: samples {zlib.crc32(bytes(tmp_path / 'with-λ1-μ10'))}"
+
+
+def test_lines_say_for_how_many_runs_they_stand(tmp_path):
+    runs = [run_in(tmp_path / name) for name in ("a", "ab", "abc")]
+    for seed, run in enumerate(runs[:2]):
+        settings = yaml.safe_load((run / "config.yaml").read_text()) | {"samples": 8, "seed": seed}
+        (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert [row[0] for row in compare_runs(runs, None).rows] == ["a (2 seeds)", "abc"]
+
+
+def test_views_are_said_by_what_differs_between_them(tmp_path):
+    runs = [run_in(tmp_path / name) for name in ("a", "ab", "abc")]
+    plain = {"scale": [0.2, 1.0], "flip": 0.5}
+    for run, views in zip(runs, ([plain, plain], [plain, plain | {"blur": 1.0}], None), strict=True):
+        settings = yaml.safe_load((run / "config.yaml").read_text()) | {"samples": 8, "views": views}
+        (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    found = compare_runs(runs, None)
+    assert found.headings[:2] == ["run", "views"]
+    assert [row[1] for row in found.rows] == ["2 of as the others", "as the others; blur 1.0", "–"]
 
 
 def test_settings_that_say_nothing_are_missing(tmp_path):

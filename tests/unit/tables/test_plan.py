@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from fullrank.errors import InputError
@@ -303,12 +304,35 @@ def test_data_without_labels_can_be_planned(pictures):
     assert plan.notes == ("The data has no labels: there is no accuracy, and the verdict alone decides.",)
 
 
-def test_shares_of_small_classes_are_no_reason_to_give_up(tmp_path):
-    data = {"data": "shapes:N=400,size=32"}  # 50 a class
-    plan = planning.make_plan("imagenet", SMALL | data, **GIVEN)
+def test_small_classes_and_missing_colours_are_no_reason_to_give_up(tmp_path):
+    chance = np.random.default_rng(0)
+    for number in range(400):  # 50 a class, grey
+        path = tmp_path / f"pictures/{number % 8}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(chance.integers(0, 256, (32, 32), dtype=np.uint8)).save(path)
+    plan = planning.make_plan("imagenet", SMALL | {"data": str(tmp_path / "pictures")}, **GIVEN)
     [vicreg] = [job for job in plan.jobs if job.name == "vicreg"]
     assert [each.get("percent") for each in vicreg.judged] == [None, 10]
     assert "Left empty: 1 % top-1, 1 % top-5; the smallest class has" in plan.notes[0]
+    [cmc] = [job.name for job in expand(open_table("imagenet"), SMALL, 32, Judging())[0] if "cmc" in job.name]
+    assert plan.notes[1:] == (f"{cmc} is left out: cmc splits the colours of RGB images, and these have 1 channel.",)
+    assert len(plan.jobs) == 14
+    assert cmc not in {job.name for job in plan.jobs} | set(plan.step) | set(plan.total)
+
+
+def test_what_no_run_can_take_is_refused(tmp_path):
+    with pytest.raises(InputError, match="unknown backbone"):
+        planning.make_plan("expander", SMALL | {"backbone": "resnet51", "data": "shapes:N=400,size=32"}, **GIVEN)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(100.0, "of the 2 min that were given"), (200.0, "about 3 min 20 s")])
+def test_seeds_that_are_added_are_not_of_the_budget(seconds, said):
+    plan = dataclasses.replace(plan_of("expander", 1.0), budget=120.0, slots=7)
+    plan = dataclasses.replace(plan, total={job.name: seconds for job in plan.jobs})
+    console = Console(width=200, file=io.StringIO())
+    console.print(plan.render())
+    assert said in console.file.getvalue()
+    assert ("were given" in console.file.getvalue()) is (seconds < 120)
 
 
 def test_which_tables_are_timed():

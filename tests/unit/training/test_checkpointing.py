@@ -75,6 +75,16 @@ def test_a_resumed_run_counts_what_its_earlier_parts_cost(tmp_path, steps):
     assert {"seconds": watching.seconds, "warnings": watching.warnings} == KEPT["Monitor"]
 
 
+@pytest.mark.parametrize(
+    ("took", "minutes", "after"), [(0.0, 5, 15), (0.1, 5, 15), (1.0, 5, 100), (60.0, 5, 300), (60.0, 0, 0)]
+)
+def test_checkpoints_are_frequent_where_they_cost_little(tmp_path, took, minutes, after):
+    saving = Checkpointing(tmp_path / "last.ckpt", minutes, record={})
+    saving._took = took
+    assert saving.is_due(after)
+    assert not saving.is_due(after - 0.001)
+
+
 def test_a_checkpoint_is_not_held_in_memory_once_more(tmp_path):
     train(tmp_path, 2)
     tracemalloc.start()  # of Python's own memory; tensors have another
