@@ -75,7 +75,14 @@ class Filled:
 
     def name_of(self, line: Line) -> str:
         """Of the runs of a cell: without its column where all columns share them."""
-        return line.name if self.columns_differ else line.name.removesuffix(f", {line.cell.column.name}")
+        row = self.row_of(line)
+        return f"{row}, {line.cell.column.name}" if self.columns_differ else row
+
+    def row_of(self, line: Line) -> str:
+        """Of a row: with what the slide says of it where some have the same name."""
+        names = [row.name for row in self.table.rows]
+        alone = len({*names}) == len(names)
+        return line.cell.row.name if alone else line.name.removesuffix(f", {line.cell.column.name}")
 
     def names_of(self, lines: Sequence[Line]) -> str:
         """Of the runs of several cells, each once."""
@@ -204,11 +211,8 @@ class Filled:
         heads += ["agrees"] if numbers else []
         columns = [GridColumn(each, overflow="fold", no_wrap=each == "Y, Z") for each in heads]
         grid = Grid(*columns, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        rows = [each.name for each in self.table.rows]
-        unique = len({*rows}) == len(rows)
         for line in self.lines:
-            row = line.name.removesuffix(f", {line.cell.column.name}")
-            row = line.cell.row.name if narrow and unique else row
+            row = self.row_of(line) if narrow else line.name.removesuffix(f", {line.cell.column.name}")
             row += f" ({line.here})" if line.here else ""
             name = [row, line.cell.column.name] if several else [row]
             knn = [f"{line.measured('untrained')} →", line.measured("knn")]

@@ -131,7 +131,7 @@ def curves_of(filled: Filled) -> Iterable[Chart]:
     for outcome, lines in filled.by_run:
         row = lines[0].cell.row
         group = f"{row.name} {' '.join(row.shown)}".strip() if filled.columns_differ else ""
-        cells = [line.cell.column.name if filled.columns_differ else short_name(line) for line in lines]
+        cells = [line.cell.column.name if filled.columns_differ else short_name(filled, line) for line in lines]
         groups.setdefault(group, []).append(("; ".join(dict.fromkeys(cells)), outcome))
     for group, members in groups.items():
         for part, chosen in enumerate(shared_out(members)):
@@ -149,10 +149,12 @@ def shared_out(curves: Sequence[Any]) -> list[Sequence[Any]]:
     return [curves[begin:end] for begin, end in pairwise(ends)]
 
 
-def short_name(line: Line) -> str:
-    """A row in few words: what the slide says of it beside its name, or that."""
-    shown = " ".join(f"{key}{value}" for key, value in line.cell.row.shown.items())
-    return shown or line.cell.row.name
+def short_name(filled: Filled, line: Line) -> str:
+    """A row in few words: its name, or what the slide says beside it where some have the same."""
+    name = line.cell.row.name
+    if filled.row_of(line) == name:
+        return name
+    return " ".join(f"{key}{value}" for key, value in line.cell.row.shown.items())
 
 
 def curve_chart(key: str, group: str, measure: str, outcomes: Sequence[Outcome], labels: Sequence[str]) -> Chart | None:
