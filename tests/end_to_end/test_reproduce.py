@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fullrank
+from fullrank.report.wording import duration
 
 DATA = ["--data", "shapes:N=256,size=32", "--epochs", "1"]
 NORMALIZATION = ["reproduce", "normalization", *DATA, "--output", "table"]
@@ -46,15 +47,25 @@ def finished(folder):
     }
 
 
+def calls(folder):
+    """Seconds of each call that carried out runs of a table."""
+    return json.loads((folder / "table/calls.json").read_text())
+
+
 def test_a_table_is_killed_continued_and_filled_though_a_run_fails(command):
     folder = command.folder
+    began = time.monotonic()
     first = command.start(*NORMALIZATION)
     wait_for(lambda: len(finished(folder)) >= 1 and workers(folder))
     first.send_signal(signal.SIGKILL)
     first.communicate()
+    lived = time.monotonic() - began
     wait_for(lambda: not workers(folder), 30)  # runs stop when nobody waits for them
     done = finished(folder)
     assert not (folder / "table/table.md").exists()
+    killed = calls(folder)
+    assert len(killed) == 1
+    assert 0 < killed[0] < lived
 
     plan = json.loads((folder / "table/plan.json").read_text())
     assert len(plan["jobs"]) == 5
@@ -69,6 +80,11 @@ def test_a_table_is_killed_continued_and_filled_though_a_run_fails(command):
     assert f"failed: {broken['name']}-seed0: " in second.stdout
     after = finished(folder)
     assert len(after) == 4
+    both = calls(folder)
+    assert both[:1] == killed
+    took = f"{duration(sum(both))} in 2 calls"
+    assert f"; with its plan the table took {took}" in second.stderr
+    assert f"| took | {took} |" in (folder / "table/table.md").read_text()
     assert {name: after[name] for name in done} == done  # not done again
 
     rows = list(csv.DictReader((folder / "table/table.csv").read_text().splitlines()))
@@ -113,6 +129,10 @@ def test_a_table_is_killed_continued_and_filled_though_a_run_fails(command):
     third = command(*NORMALIZATION)
     assert third.returncode == 0, third.stderr
     assert len(finished(folder)) == 5
+    assert len(calls(folder)) == 3
+    again = command(*NORMALIZATION)
+    assert "5 of 5 runs are done already" in again.stderr
+    assert len(calls(folder)) == 3  # it had nothing to carry out
 
     refused = command.fails(*NORMALIZATION, "--backbone", "resnet51", "--overwrite")
     assert "resnet51" in refused
@@ -129,6 +149,7 @@ def test_a_signal_saves_the_runs_and_the_same_command_goes_on_from_there(command
         assert process.returncode == 128 + number
         assert "stopped with 0 of 6 runs done; the same command goes on" in err
         assert not workers(command.folder)
+        assert len(calls(command.folder)) == (1 if number == signal.SIGINT else 2)
         assert list(command.folder.glob("table/runs/*/last.ckpt"))
 
 

@@ -22,6 +22,7 @@ from fullrank.tables.costs import makespan
 from fullrank.tables.expand import Job
 from fullrank.tables.plan import Plan
 from fullrank.tables.processes import command_of, environment_of, why
+from fullrank.tables.taken import Call, seconds_of_calls, taken_in_words
 from fullrank.tables.work import is_done, run_folder
 
 LOOK = 0.1  # seconds between two looks at the runs
@@ -47,11 +48,20 @@ class Running:
     began: float
 
 
-def carry_out(plan: Plan, folder: Path, seeds: Sequence[int], say: Callable[[str], None]) -> dict[str, str]:
+def carry_out(
+    plan: Plan, folder: Path, seeds: Sequence[int], say: Callable[[str], None], *, since: float | None = None
+) -> dict[str, str]:
     """Do what is not yet done; returns the runs that failed with the reason of each.
 
     A run that fails leaves the others as they are. Raises `Stopped` when a signal asked for the end: the runs have then
     saved where they stand, and the same call goes on from there.
+
+    Args:
+        plan: of the table.
+        folder: where its runs are.
+        seeds: of every run.
+        say: gets a line for every run that ends.
+        since: when the call began, by `time.monotonic`; now where it is left out.
     """
     waiting = deque((job, seed) for job, seed in plan.runs(seeds) if not is_done(folder, job, seed))
     count = len(plan.jobs) * len(seeds)
@@ -61,6 +71,7 @@ def carry_out(plan: Plan, folder: Path, seeds: Sequence[int], say: Callable[[str
     failed: dict[str, str] = {}
     ended: list[tuple[Job, float]] = []
     began = time.monotonic()
+    call = Call(folder, since or began)
     with asked_to_stop() as asked:
         while (waiting or running) and not asked:
             free = set(range(plan.slots)) - {each.slot for each in running}
@@ -80,16 +91,23 @@ def carry_out(plan: Plan, folder: Path, seeds: Sequence[int], say: Callable[[str
                 else:
                     failed[name] = why(each.process.returncode, end_of_log(folder, name))
                     say(f"{done} of {count}: {name} FAILED after {took}: {failed[name]}")
+            call.keep_now_and_then()
             time.sleep(LOOK)
         if asked:
             for each in running:
                 each.process.terminate()
             for each in running:
                 each.process.wait()
+            call.keep()
             left = len(waiting) + len(running)
             raise Stopped(f"stopped with {count - left} of {count} runs done; the same command goes on", asked[0])
     if ended or failed:
-        say(f"{counted(len(ended) + len(failed), 'runs')} in {duration(time.monotonic() - began)}")
+        call.keep()
+        said = f"{counted(len(ended) + len(failed), 'runs')} in {duration(time.monotonic() - began)}"
+        calls = seconds_of_calls(folder)
+        if plan.fitted or len(calls) > 1:
+            said += f"; with its plan the table took {taken_in_words(calls, plan.fitted)}"
+        say(said)
     return failed
 
 

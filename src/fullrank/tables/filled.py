@@ -23,6 +23,7 @@ from fullrank.tables.expand import judges_of
 from fullrank.tables.line import Line, kind_of
 from fullrank.tables.outcome import MEASURED, Outcome, agreement, outcome_of, score_of
 from fullrank.tables.plan import TIMED, Plan, settings_in_words
+from fullrank.tables.taken import seconds_of_calls, taken_in_words
 from fullrank.tables.talk import Table, in_words, open_table
 from fullrank.tables.work import is_trained, run_folder
 from fullrank.tables.written import Fitted, in_short, markdown_table
@@ -142,6 +143,8 @@ class Filled:
         said["hardware"] = f"{machine['device']}, {threads} a run, {self.plan.slots} at once"
         said["precision"] = summary["settings"]["precision"]
         said["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items())
+        took = taken_in_words(seconds_of_calls(self.folder), self.plan.fitted)
+        said |= {"took": took} if took else {}
         dates = sorted({Run(run).summary["date"] for line in self.lines if line.outcome for run in line.outcome.runs})
         return said | {"date": dates[0] if len(dates) == 1 else f"{dates[0]} to {dates[-1]}"}
 

@@ -86,6 +86,11 @@ class Plan:
         """Of the whole table."""
         return whole_table([self.total.get(job.name, 0.0) for job in self.jobs], self.seeds, self.slots)
 
+    @property
+    def fitted(self) -> float | None:
+        """The budget that it was made to fit; seeds that are added later are not of it."""
+        return self.budget if self.budget and self.seconds <= self.budget else None
+
     def runs(self, seeds: Iterable[int]) -> list[tuple[Job, int]]:
         """All runs, in the order in which they begin."""
         each = [(job, seed) for job in self.jobs for seed in seeds]
@@ -148,8 +153,8 @@ class Plan:
         length = "epochs as in the recipe" if self.epochs is None else f"{counted(self.epochs, 'epochs')} each"
         pictures = "" if self.samples is None else f" of {self.samples:,} pictures"
         lines = [f"{runs} runs{side}, {length}{pictures}: about {duration(self.seconds)}"]
-        if self.budget and self.seconds <= self.budget:  # seeds that are added later are not of it
-            lines[0] += f" of the {duration(self.budget)} that were given"
+        if self.fitted:
+            lines[0] += f" of the {duration(self.fitted)} that were given"
         common = [f"all runs: {settings_in_words(self.in_common)}"] if self.in_common else []
         return Group(f"{self.table}", grid, *common, *lines, *self.notes)
 

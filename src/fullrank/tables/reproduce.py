@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ OWN = ("name", "output", "downstream", "detection_steps", "budget", "seed", "see
 
 def reproduce_table(asked: Mapping[str, Any]) -> Plan | Filled:
     """What `fullrank.reproduce` does; `asked` are its arguments by name."""
+    began = time.monotonic()
     console = log_console()
 
     def say(words: str) -> None:
@@ -60,7 +62,7 @@ def reproduce_table(asked: Mapping[str, Any]) -> Plan | Filled:
     make_folder(folder)
     plan.write(folder)
     console.print(plan.render())
-    failed = carry_out(plan, folder, seeds, say)
+    failed = carry_out(plan, folder, seeds, say, since=began)
     filled = fill(plan, folder, seeds, failed)
     write_all(filled, build_page(filled), folder, "table")
     return filled
