@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fullrank import distributed
+from fullrank.collapse.remedies import NOTHING
 
 STYLES = {"healthy": "bold green", "dimensional collapse": "bold yellow", "complete collapse": "bold red"}
 MEASURES = ("effective_rank", "participation_ratio", "stable_rank", "std", "correlation")
@@ -91,7 +92,7 @@ def print_verdict(console: Console, name: str, verdict: dict[str, Any]) -> None:
     """One verdict in words."""
     style = STYLES[verdict["verdict"]]
     console.print(f"{escape(name)}  [{style}]{verdict['verdict']}[/]  {escape(verdict['reason'])}")
-    if verdict["verdict"] != "healthy":
+    if verdict["remedy"] != NOTHING:
         console.print(f"   what to try: {verdict['remedy']}", markup=False)
     for remark in verdict.get("remarks", []):
         console.print(f"   worth knowing: {remark}", markup=False)

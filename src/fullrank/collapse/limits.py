@@ -41,6 +41,7 @@ SMALL_STD = 0.1  # mean std at which an unknown scale matters
 OUTLYING = 0.5  # of the variance, in the farthest hundredth of the vectors
 UNRELATED = 0.1  # share of the variance that two views have in common: below, nothing worth training on
 IDENTICAL = 1e-9  # share of the variance in which two views differ: below, they are the same numbers
+SILENT = 0.05  # of the variance of Z, in its prediction: working predictors have 0.27 and more, silent ones 0.008
 
 # What is worth a warning in training.
 SHRINKING = 0.25  # of the std at the first measurement: healthy runs stay above 0.85 of it, collapsing ones pass 0.12

@@ -59,8 +59,9 @@ FLOOR = (
     "look for a layer narrower than the embedding on the way to it, and train longer if the loss still falls; "
     "{covariance}"
 )
+NOTHING = "Nothing to change."
 ADVICE: dict[Cause, str] = {
-    "none": "Nothing to change.",
+    "none": NOTHING,
     "zeros": "look for ReLUs that are all off in the last layers, for weights that decayed to zero or became NaN, and "
     "for an array that was never filled; {variance}",
     "point": "{variance}",

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from fullrank import collapse
-from fullrank.collapse import Verdict
+from fullrank.collapse import Verdict, limits
 from fullrank.data import open_pictures
 from fullrank.data.statistics import Pixels
 from fullrank.data.vectors import read_vectors
@@ -33,6 +33,7 @@ TOO_EARLY = (
     "statistics of batch norm have left their start."
 )
 ON_SPHERE = "Z is judged at length 1: the loss sees its directions alone."
+SILENT_PREDICTOR = "the predictor gives nearly the same vector for every picture"
 HALF_PRECISION = 1e-2
 CHECKPOINT_SUFFIX = Path(CHECKPOINT).suffix
 # Of the correlation matrix, a picture of so many dimensions, from so many vectors.
@@ -103,8 +104,51 @@ def as_the_loss_sees(embeddings: dict[str, Any], method: Method) -> dict[str, An
     return embeddings | {name: collapse.to_sphere(values) for name, values in scaled.items()}
 
 
-def judge(embeddings: dict[str, Any], method: Method, settings: SimpleNamespace) -> dict[str, Verdict]:
-    """Verdicts on Y and Z of a method; the scale of Z counts where the loss asks for one, or for none."""
+def predicted_share(method: Method, embedding: Any) -> float | None:
+    """How much a predictor's output varies over pictures, as a share of what Z does; None where there is none.
+
+    Args:
+        method: in evaluation mode.
+        embedding: Z as the network gives it, (n, d).
+    """
+    predictor = getattr(method.network, "predictor", None)
+    if predictor is None:
+        return None
+    embedding = embedding.to(next(predictor.parameters()).device).float()
+    with torch.inference_mode():
+        pair = [predictor(embedding), embedding]
+        if method.on_sphere:
+            pair = list(map(collapse.to_sphere, pair))
+        predicted, own = (float(values.var(dim=0).sum()) for values in pair)
+    return predicted / own if own > 0 else None
+
+
+def with_silent_predictor(verdict: Verdict, share: float, hints: dict[str, Any], settings: SimpleNamespace) -> Verdict:
+    """The verdict on Z where the predictor says the same of every picture: a healthy Z does not help then."""
+    remedies = [] if settings.method_options["batch_norm"] else ["turn batch norm on with --batch_norm true"]
+    if any(weight > 0 for weight, _ in hints["levers"]["variance"].values()):
+        remedies.append("leave the predictor out with --predictor none: the variance term keeps Z apart without it")
+    words = ", or ".join(remedies or ["train longer, or with another learning rate"])
+    others = [] if verdict.verdict == "healthy" else [verdict.remedy]
+    remark = (
+        f"{SILENT_PREDICTOR}: its output varies {100 * share:.2g} % as much as Z. Agreement then teaches the network "
+        "nothing, and only what the loss asks of Z itself does."
+    )
+    remedy = " ".join([*others, f"{words[0].upper()}{words[1:]}."])
+    return dataclasses.replace(verdict, remedy=remedy, remarks=[*verdict.remarks, remark])
+
+
+def judge(
+    embeddings: dict[str, Any], method: Method, settings: SimpleNamespace, *, predicted: float | None = None
+) -> dict[str, Verdict]:
+    """Verdicts on Y and Z of a method; the scale of Z counts where the loss asks for one, or for none.
+
+    Args:
+        embeddings: Y and Z, as the loss sees them.
+        method: whose they are.
+        settings: of the run.
+        predicted: what `predicted_share` gives.
+    """
     hints, verdicts = hints_of(settings), {}
     for name, values in embeddings.items():
         on_sphere = name == "Z" and has_length_one(values)
@@ -115,7 +159,11 @@ def judge(embeddings: dict[str, Any], method: Method, settings: SimpleNamespace)
         # What the loss asks for is known here: nothing of Y, and nothing of Z or all that was judged.
         remarks = [remark for remark in verdict.remarks if "target_std" not in remark]
         remarks += [TOO_EARLY] if too_early else [ON_SPHERE] if on_sphere else []
-        verdicts[name] = dataclasses.replace(verdict, remarks=remarks)
+        verdict = dataclasses.replace(verdict, remarks=remarks)
+        apart = name == "Z" and verdict.verdict != "complete collapse"
+        if apart and predicted is not None and predicted < limits.SILENT:
+            verdict = with_silent_predictor(verdict, predicted, hints, settings)
+        verdicts[name] = verdict
     return verdicts
 
 
@@ -140,4 +188,4 @@ def judge_checkpoint(
     pictures = pictures_for(Pixels.from_dict(taken["pixels"]), taken["image_size"], source, chosen)
     (representation, embedding), _ = embed_pictures(pictures, method.embed)
     embeddings = as_the_loss_sees({"Y": representation, "Z": embedding}, method)
-    return embeddings, judge(embeddings, method, settings)
+    return embeddings, judge(embeddings, method, settings, predicted=predicted_share(method, embedding))

@@ -11,6 +11,7 @@ from typing import Any
 
 from fullrank.evaluation.repeated import SPREAD, mean_of
 from fullrank.report.wording import MISSING, SEVERITY, counted, score
+from fullrank.runs.diagnose import SILENT_PREDICTOR
 from fullrank.runs.folder import METRICS, Run
 from fullrank.tables.plan import TIMED
 from fullrank.tables.talk import COLLAPSE, Cell
@@ -119,7 +120,10 @@ def outcome_of(folders: Sequence[Path]) -> Outcome:
     scores = {key: mean_of([each[key]["scores"] for each in known], SPREAD) for key in keys}
     queries = min((each["knn"]["queries"] for each in summaries if "knn" in each), default=0)
     of_z = [each["verdict"]["Z"] for each in summaries if "Z" in verdicts]
-    reason = next((each["reason"] for each in of_z if each["verdict"] == verdicts["Z"]), "")
+    first: dict[str, Any] = next((each for each in of_z if each["verdict"] == verdicts["Z"]), {})
+    reason = first.get("reason", "")
+    if any(remark.startswith(SILENT_PREDICTOR) for remark in first.get("remarks", [])):
+        reason = f"{reason.rstrip('.')}, but {SILENT_PREDICTOR}: agreement teaches nothing."
     return Outcome(tuple(map(str, folders)), values, verdicts, agreed, scores, queries, reason)
 
 

@@ -14,7 +14,7 @@ from fullrank.files import write_atomically
 from fullrank.machine import hardware, versions
 from fullrank.report import build_report
 from fullrank.runs.build import build_method
-from fullrank.runs.diagnose import as_the_loss_sees, embedding_arrays, judge, spectra
+from fullrank.runs.diagnose import as_the_loss_sees, embedding_arrays, judge, predicted_share, spectra
 from fullrank.runs.folder import METRICS, Run
 from fullrank.training.adapter import Adapter
 from fullrank.training.gain import FINAL, Measured, gain, measured_parts
@@ -44,7 +44,7 @@ def finish(
     parts = measured_parts(prepared, settings, FINAL, seen=steps * settings.batch_size)
     measured = [Measured(part, prepared, method, untrained, device) for part in parts]
     embeddings = as_the_loss_sees({name: measured[0][name] for name in ("Y", "Z")}, method)
-    verdicts = judge(embeddings, method, settings)
+    verdicts = judge(embeddings, method, settings, predicted=predicted_share(method, measured[0]["Z"]))
     summary = run.summary | {
         "method": settings.method,
         "backbone": settings.backbone,

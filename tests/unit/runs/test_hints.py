@@ -6,7 +6,7 @@ import torch
 from fullrank import arguments
 from fullrank.methods import DataFacts
 from fullrank.runs.build import build_method
-from fullrank.runs.diagnose import as_the_loss_sees, judge
+from fullrank.runs.diagnose import SILENT_PREDICTOR, as_the_loss_sees, judge, predicted_share
 from fullrank.runs.hints import hints_of
 from fullrank.runs.settings import resolve
 
@@ -89,3 +89,66 @@ def test_a_scale_that_vicreg_does_not_have_is_not_asked_of_it():
     method, settings = method_and_settings("--method", "vicreg", "--expander", "16-32", "--normalize_embedding", "l2")
     unit = torch.nn.functional.normalize(small, dim=1)
     assert judge({"Z": unit}, method, settings)["Z"].verdict == "healthy"
+
+
+PREDICTOR = ("--expander", "16-32", "--predictor", "32")  # one linear layer
+
+
+def test_what_a_predictor_says_of_pictures_as_a_share_of_z():
+    torch.manual_seed(0)
+    z = 3 + torch.randn(600, 32) * torch.linspace(0.1, 2, 32)
+    method, _ = method_and_settings("--method", "vicreg", *PREDICTOR)
+    layer = method.network.predictor[-1]
+    with torch.no_grad():
+        layer.weight.copy_(0.5 * torch.eye(32))
+        layer.bias.fill_(7.0)
+    assert predicted_share(method, z) == pytest.approx(0.25, rel=1e-5)  # its variance, whatever its mean
+    with torch.no_grad():
+        layer.weight.zero_()
+    assert predicted_share(method, z) == 0
+    assert predicted_share(method, torch.ones(600, 32)) is None  # nothing to predict
+    alone, _ = method_and_settings("--method", "vicreg", "--expander", "16-32")
+    assert predicted_share(alone, z) is None
+
+
+def test_what_a_predictor_says_of_directions_where_the_loss_sees_those_alone():
+    method, _ = method_and_settings("--method", "simsiam", "--projector", "16-32", "--predictor", "32")
+    layer = method.network.predictor[-1]
+    with torch.no_grad():
+        layer.weight.copy_(0.5 * torch.eye(32))
+        layer.bias.zero_()
+    assert predicted_share(method, torch.randn(600, 32)) == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said", "unsaid"),
+    [
+        (("--batch_norm", "false"), ("batch norm on with --batch_norm true, or leave", "--predictor none"), "longer"),
+        ((), ("Leave the predictor out with --predictor none",), "--batch_norm"),
+        (("--batch_norm", "false", "--variance", "0"), ("Turn batch norm on",), "--predictor none"),
+        (("--variance", "0"), ("Train longer",), "--"),
+    ],
+)
+def test_a_silent_predictor_is_told_and_what_helps(options, said, unsaid):
+    method, settings = method_and_settings("--method", "vicreg", *PREDICTOR, *options)
+    torch.manual_seed(0)
+    verdict = judge({"Z": torch.randn(600, 32)}, method, settings, predicted=0.0076)["Z"]
+    assert verdict.verdict == "healthy"
+    assert f"{SILENT_PREDICTOR}: its output varies 0.76 % as much as Z" in verdict.remarks[-1]
+    for words in said:
+        assert words in verdict.remedy
+    assert unsaid not in verdict.remedy
+
+
+def test_a_predictor_that_works_or_has_nothing_to_predict_is_not_spoken_of():
+    method, settings = method_and_settings("--method", "vicreg", *PREDICTOR)
+    torch.manual_seed(0)
+    works = judge({"Z": torch.randn(600, 32)}, method, settings, predicted=0.27)["Z"]
+    assert (works.remedy, works.remarks) == ("Nothing to change.", [])
+    point = judge({"Z": 1e-4 * torch.randn(600, 32)}, method, settings, predicted=0.001)["Z"]
+    assert point.verdict == "complete collapse"
+    assert not any(SILENT_PREDICTOR in remark for remark in point.remarks)
+    few = judge({"Z": torch.randn(600, 2) @ torch.randn(2, 32)}, method, settings, predicted=0.001)["Z"]
+    assert few.verdict == "dimensional collapse"
+    assert "covariance" in few.remedy  # what that asks for stays
+    assert "Leave the predictor out" in few.remedy

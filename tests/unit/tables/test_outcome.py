@@ -8,6 +8,7 @@ import statistics
 import pytest
 
 from fullrank.report.wording import with_spread
+from fullrank.runs.diagnose import SILENT_PREDICTOR
 from fullrank.tables.outcome import Outcome, agreement, outcome_of
 from fullrank.tables.plan import TIMED
 from fullrank.tables.talk import Cell, Column, Row
@@ -147,3 +148,12 @@ def test_one_seed_has_no_spread(tmp_path):
     assert found.verdict("Z") == HEALTHY
     assert found.measured("knn") == "50.0"
     assert found.measured("Y_rank") == "–"
+
+
+def test_a_silent_predictor_belongs_to_the_reason(tmp_path):
+    write_run(tmp_path / "a", 30, HEALTHY, 1.0, 40, 0.9, reason="It spreads.")
+    path = tmp_path / "a/summary.json"
+    summary = json.loads(path.read_text())
+    summary["verdict"]["Z"]["remarks"] = ["another", f"{SILENT_PREDICTOR}: its output varies 0.1 % as much as Z."]
+    path.write_text(json.dumps(summary))
+    assert outcome_of([tmp_path / "a"]).reason == f"It spreads, but {SILENT_PREDICTOR}: agreement teaches nothing."
