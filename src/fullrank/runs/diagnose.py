@@ -135,7 +135,7 @@ def with_silent_predictor(verdict: Verdict, share: float, hints: dict[str, Any],
         "nothing, and only what the loss asks of Z itself does."
     )
     remedy = " ".join([*others, f"{words[0].upper()}{words[1:]}."])
-    return dataclasses.replace(verdict, remedy=remedy, remarks=[*verdict.remarks, remark])
+    return dataclasses.replace(verdict, remedy=remedy, remarks=[remark, *verdict.remarks])
 
 
 def judge(

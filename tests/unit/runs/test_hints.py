@@ -134,7 +134,7 @@ def test_a_silent_predictor_is_told_and_what_helps(options, said, unsaid):
     torch.manual_seed(0)
     verdict = judge({"Z": torch.randn(600, 32)}, method, settings, predicted=0.0076)["Z"]
     assert verdict.verdict == "healthy"
-    assert f"{SILENT_PREDICTOR}: its output varies 0.76 % as much as Z" in verdict.remarks[-1]
+    assert f"{SILENT_PREDICTOR}: its output varies 0.76 % as much as Z" in verdict.remarks[0]
     for words in said:
         assert words in verdict.remedy
     assert unsaid not in verdict.remedy
