@@ -9,7 +9,7 @@ import math
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,10 +49,11 @@ class Trial:
     memory: float = 0.0
 
 
-def time_steps(plan: Plan, opened: Opened) -> tuple[dict[str, float], dict[str, str]]:
+def time_steps(plan: Plan, opened: Opened, check: Callable[[], None]) -> tuple[dict[str, float], dict[str, str]]:
     """Seconds of a step of every job, and what jobs say that the data is nothing for.
 
-    Jobs that differ in amounts alone are timed once. Raises `InputError` where no job can take the data.
+    Jobs that differ in amounts alone are timed once. `check` is called before each, and may end it all with an error.
+    Raises `InputError` where no job can take the data.
     """
     known: dict[str, float] = {}
     times, refused = {}, {}
@@ -60,6 +61,7 @@ def time_steps(plan: Plan, opened: Opened) -> tuple[dict[str, float], dict[str, 
         kind = {key: value for key, value in job.settings.items() if key not in AMOUNTS}
         kind["regularize"] = bool(kind.get("regularize"))
         key = json.dumps(kind, sort_keys=True)
+        check()
         try:
             if key not in known:
                 known[key] = seconds_of_step(resolve({**plan.base, **job.settings}), opened)
@@ -163,6 +165,16 @@ def whole_table(total: Iterable[float], seeds: int, slots: int) -> float:
     return makespan([each[number] for number in in_order(each, slots)], slots)
 
 
+def refuse_hopeless(plan: Plan, trial: Trial, seconds: float) -> None:
+    """Raises `InputError` where so many seconds are too short even for runs that train on nothing."""
+    least = whole_table([trial.fixed] * len(plan.jobs), plan.seeds, plan.slots)
+    if least > seconds:
+        raise InputError(
+            f"the budget is too short for {len(plan.jobs) * plan.seeds} runs: their beginning and what is measured "
+            f"after them take about {duration(least / USED)} here, and training comes on top"
+        )
+
+
 def fit_budget(plan: Plan, count: int, trial: Trial, seconds: float) -> tuple[float, int]:
     """Epochs and pictures of every run, so that the whole table takes so many seconds.
 
@@ -186,8 +198,8 @@ def fit_budget(plan: Plan, count: int, trial: Trial, seconds: float) -> tuple[fl
     needed = whole(samples, 1)
     if needed > seconds:
         raise InputError(
-            f"the budget is too short for {len(plan.jobs)} runs: an epoch of {samples:,} pictures each and what is "
-            f"measured after it take about {duration(needed / USED)} here"
+            f"the budget is too short for {len(plan.jobs) * plan.seeds} runs: an epoch of {samples:,} pictures each "
+            f"and what is measured after it take about {duration(needed / USED)} here"
         )
     low, high = 1.0, 2.0
     while whole(samples, high) <= seconds:

@@ -27,6 +27,7 @@ from fullrank.tables.costs import (
     USED,
     fit_budget,
     in_order,
+    refuse_hopeless,
     slots_in_memory,
     time_steps,
     total_seconds,
@@ -227,11 +228,16 @@ def make_plan(
         notes=tuple(notes),
     )
     say(f"timing a few steps of {len(jobs)} runs, and one short run as a whole ...")
+
+    def check() -> None:
+        if budget is not None and trying.done() and not trying.exception():
+            refuse_hopeless(plan, trying.result(), USED * (budget - (time.monotonic() - began)))
+
     with ThreadPoolExecutor() as both, own_threads(plan.threads):
         trying = both.submit(try_out, plan, count)  # beside the steps, as runs will be beside each other
         if plan.slots == 1:
             wait([trying])
-        step, refused = time_steps(plan, opened)
+        step, refused = time_steps(plan, opened, check)
         first_can = plan.jobs[0].name not in refused
         plan = without(plan, refused)
         trial = trying.result() if first_can else try_out(plan, count)

@@ -23,7 +23,9 @@ from fullrank.tables.costs import (
     in_order,
     makespan,
     passes_of,
+    refuse_hopeless,
     slots_in_memory,
+    time_steps,
     total_seconds,
     training,
 )
@@ -39,6 +41,7 @@ from fullrank.tables.plan import (
     with_epochs,
 )
 from fullrank.tables.processes import why
+from fullrank.training.estimate import open_few
 
 BASE = {"data": "shapes"}
 COUNT = 8000
@@ -94,6 +97,26 @@ def test_a_last_run_that_has_no_other_beside_it_is_counted(name, seeds, slots, r
     assert same.seconds == pytest.approx(60 * rounds)
     with pytest.raises(InputError, match=f"too short .* about {rounds} h"):
         fit_budget(plan, COUNT, Trial(3600 * USED, 0.0), 60.0)
+
+
+def test_a_budget_that_no_training_would_fit_is_refused_without_timing_the_rest():
+    plan = dataclasses.replace(plan_of("expander", 0.05), seeds=2, slots=2)
+    trial = Trial(60 * USED, per_picture=1.0)
+    refuse_hopeless(plan, trial, 7 * 60 * USED)  # 14 runs, two at once
+    with pytest.raises(InputError, match=r"too short for 14 runs: their beginning .* about 7 min here"):
+        refuse_hopeless(plan, trial, 7 * 60 * USED - 1)
+    calls = []
+
+    def check():
+        calls.append(len(calls))
+        if len(calls) > 1:
+            raise InputError("hopeless")
+
+    small = {"data": "shapes:N=64,size=32", "accelerator": "cpu", "backbone": "test_resnet", "batch_size": 32}
+    plan = dataclasses.replace(plan_of("expander", 0.05, small), base=small)
+    with pytest.raises(InputError, match="hopeless"):
+        time_steps(plan, open_few(resolve(small)), check)
+    assert calls == [0, 1]  # the second run of seven was not timed
 
 
 def test_pictures_that_were_asked_for_stay_the_ones_asked_for():
