@@ -33,6 +33,7 @@ import torch
 import fullrank
 from fullrank import collapse, methods
 from fullrank.data import open_pictures
+from fullrank.data.statistics import Pixels
 from fullrank.evaluation.features import embed_pictures
 from fullrank.evaluation.knn import knn
 from fullrank.methods import Method
@@ -99,8 +100,9 @@ def measure(name: str, seed: int, steps: int | None, folder: Path) -> dict[str, 
 def few_directions(run: Run, untrained: Method) -> dict[str, dict[str, float]]:
     """What the directions with 95 % of the variance tell of the figure, by kNN; and how many the untrained has."""
     trained, settings, taken = restore(run.folder / CHECKPOINT)
-    source = open_pictures(*chosen_data(settings, None, None, None))
-    pictures = pictures_for(taken, source, np.arange(0, len(source), 2))
+    source = open_pictures(**chosen_data(settings, None, None, None))
+    chosen = np.arange(0, len(source), 2)
+    pictures = pictures_for(Pixels.from_dict(taken["pixels"]), taken["image_size"], source, chosen)
     found: dict[str, dict[str, float]] = {}
     for method, prefix in ((trained, ""), (untrained.eval(), "untrained_")):
         (y, z), kept = embed_pictures(pictures, method.embed)
