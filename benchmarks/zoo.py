@@ -179,18 +179,29 @@ def sentence(row: dict[str, Any], name: str) -> str:
 
 def conditions(rows: list[dict[str, Any]]) -> str:
     """What the figures depend on, in words."""
-    hardware, versions = rows[-1]["hardware"], rows[-1]["versions"]
+    versions = rows[-1]["versions"]
     backbone = statistics.mode(row["backbone"] for row in rows)
     dates = sorted({row["date"] for row in rows})
     load = statistics.median(row["hardware"]["load"] for row in rows)
     return (
         f"8,000 pictures of 32 px, {backbone} unless the method needs another; kNN and linear in %, "
         f"measured on the labels. One run each, seed {rows[-1]['seed']}; {' to '.join(dict.fromkeys(dates))}; "
-        f"{hardware['threads']} thread(s) of {hardware['cores']} cores ({hardware['device']}), median load {load:.1f}; "
+        f"{machines(rows)}, median load {load:.1f}; "
         f"python {versions['python']}, torch {versions['torch']}, timm {versions['timm']}. "
         "Seconds and images/s on a machine that had other work (load above the threads) are longer and lower than "
         "those of a quiet one; processor time is not."
     )
+
+
+def machines(rows: list[dict[str, Any]]) -> str:
+    """On what rows were measured; where that is not the same for all, which rows on what."""
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        hardware = row["hardware"]
+        words = f"{hardware['threads']} thread(s) of {hardware['cores']} cores ({hardware['device']})"
+        found.setdefault(words, []).append(row["method"])
+    fewest_last = sorted(found, key=lambda words: -len(found[words]))
+    return "; ".join([fewest_last[0], *(f"{', '.join(found[words])}: {words}" for words in fewest_last[1:])])
 
 
 def merged(before: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
