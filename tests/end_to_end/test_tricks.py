@@ -1,5 +1,7 @@
 """A few cells of the talk's tables, by the real command."""
 
+import json
+
 import yaml
 
 from fullrank.training.monitor import read_metrics
@@ -45,6 +47,19 @@ def test_vicreg_on_the_sphere_with_a_predictor(command):
     options = ["--normalize_embedding", "l2", "--predictor", "32-16", "--variance", "0", "--covariance", "0"]
     done = command("train", "--method", "vicreg", *SHORT, "--expander", "32-16", *options)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_predictor_that_says_the_same_of_every_picture_is_told(command):
+    options = ["--expander", "64-32", "--predictor", "16-32", "--batch_norm", "false", "--learning_rate", "0.03"]
+    done = command("train", "--method", "vicreg", *SHORT, *options, "--steps", "50")
+    assert done.returncode == 0, done.stderr
+    helps = "what to try: Turn batch norm on with --batch_norm true, or leave the predictor out with --predictor none"
+    assert helps in done.stdout
+    stored = json.loads((command.folder / "run/summary.json").read_text())["verdict"]["Z"]
+    judged = json.loads(command("diagnose", "run", "--json").stdout)["embeddings"]["Z"]
+    for verdict in (stored, judged):
+        assert verdict["verdict"] == "healthy"
+        assert verdict["remarks"][0].startswith("the predictor gives nearly the same vector for every picture")
 
 
 def test_byol_has_no_separate_branches(command):

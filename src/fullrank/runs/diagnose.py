@@ -105,14 +105,16 @@ def as_the_loss_sees(embeddings: dict[str, Any], method: Method) -> dict[str, An
 
 
 def predicted_share(method: Method, embedding: Any) -> float | None:
-    """How much a predictor's output varies over pictures, as a share of what Z does; None where there is none.
+    """How much a predictor's output varies over pictures, as a share of what Z does.
+
+    None where there is no predictor, nothing to predict, or too few steps for outputs in evaluation mode to mean much.
 
     Args:
         method: in evaluation mode.
         embedding: Z as the network gives it, (n, d).
     """
     predictor = getattr(method.network, "predictor", None)
-    if predictor is None:
+    if predictor is None or not settled(method):
         return None
     embedding = embedding.to(next(predictor.parameters()).device).float()
     with torch.inference_mode():

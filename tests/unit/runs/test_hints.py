@@ -107,6 +107,11 @@ def test_what_a_predictor_says_of_pictures_as_a_share_of_z():
         layer.weight.zero_()
     assert predicted_share(method, z) == 0
     assert predicted_share(method, torch.ones(600, 32)) is None  # nothing to predict
+    early, _ = method_and_settings("--method", "vicreg", *PREDICTOR)
+    for name, count in early.named_buffers():
+        if name.endswith("num_batches_tracked"):
+            count.fill_(3)
+    assert predicted_share(early, z) is None  # Z of evaluation mode is not yet what it is in training
     alone, _ = method_and_settings("--method", "vicreg", "--expander", "16-32")
     assert predicted_share(alone, z) is None
 
