@@ -37,6 +37,7 @@ MEASURES = {
     "copied_dimensions": "Dimensions that repeat an earlier one.",
     "clusters": "Tight groups that hold nearly all of the variance between them.",
     "agreement": "How much two views of one picture share. Near 0 means nothing worth training on.",
+    "predicted_share": "How much a predictor's output varies, as a share of what Z does. Near 0 teaches nothing.",
     "n": "Vectors measured.",
     "d": "Dimensions of each vector.",
 }

@@ -163,8 +163,10 @@ def judge(
         remarks += [TOO_EARLY] if too_early else [ON_SPHERE] if on_sphere else []
         verdict = dataclasses.replace(verdict, remarks=remarks)
         apart = name == "Z" and verdict.verdict != "complete collapse"
-        if apart and predicted is not None and predicted < limits.SILENT:
-            verdict = with_silent_predictor(verdict, predicted, hints, settings)
+        if apart and predicted is not None:
+            verdict = dataclasses.replace(verdict, measures={**verdict.measures, "predicted_share": predicted})
+            if predicted < limits.SILENT:
+                verdict = with_silent_predictor(verdict, predicted, hints, settings)
         verdicts[name] = verdict
     return verdicts
 

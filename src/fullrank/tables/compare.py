@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -107,7 +108,9 @@ class Compared:
             "Time is that of training alone, memory its peak.",
         ]
         found += ["± is the standard deviation over seeds."] if spread else []
-        return found + ([] if self.differing or len(self.names) == 1 else ["The settings of all runs are the same."])
+        settings = {str([values[line] for values in self.differing.values()]) for line in range(len(self.names))}
+        again = len(settings) < len(self.names)
+        return found + (["Lines of the same settings are runs of the same seed."] if again else [])
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -229,10 +232,7 @@ def compare_runs(folders: Sequence[str | Run], output: str | None) -> Compared:
     for run in given.values():
         if not run.summary.get("finished"):
             raise InputError(f"{run.folder} is not finished: `fullrank train --resume --output {run.folder}`")
-    groups: dict[str, list[Run]] = {}
-    for run in given.values():
-        groups.setdefault(json.dumps(plain(said_of(run)), sort_keys=True), []).append(run)
-    lines = list(groups.values())
+    lines = by_settings(list(given.values()))
     settings = [said_of(line[0]) for line in lines]
     names = list(dict.fromkeys(name for each in settings for name in each))
     differing = {
@@ -249,6 +249,17 @@ def compare_runs(folders: Sequence[str | Run], output: str | None) -> Compared:
     if output:
         write_all(found, found.page(), Path(output), "compare")
     return found
+
+
+def by_settings(runs: Sequence[Run]) -> list[list[Run]]:
+    """Runs of the same settings on one line, each seed once: the same seed again says nothing of spread."""
+    lines: dict[tuple[str, int], list[Run]] = {}
+    met: Counter[tuple[str, int]] = Counter()
+    for run in runs:
+        said, seed = json.dumps(plain(said_of(run)), sort_keys=True), run.settings.seed
+        lines.setdefault((said, met[said, seed]), []).append(run)
+        met[said, seed] += 1
+    return list(lines.values())
 
 
 def names_of(folders: Sequence[Path]) -> tuple[str, ...]:

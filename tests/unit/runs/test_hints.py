@@ -150,9 +150,11 @@ def test_a_predictor_that_works_or_has_nothing_to_predict_is_not_spoken_of():
     torch.manual_seed(0)
     works = judge({"Z": torch.randn(600, 32)}, method, settings, predicted=0.27)["Z"]
     assert (works.remedy, works.remarks) == ("Nothing to change.", [])
+    assert works.measures["predicted_share"] == 0.27
     point = judge({"Z": 1e-4 * torch.randn(600, 32)}, method, settings, predicted=0.001)["Z"]
     assert point.verdict == "complete collapse"
     assert not any(SILENT_PREDICTOR in remark for remark in point.remarks)
+    assert "predicted_share" not in point.measures
     few = judge({"Z": torch.randn(600, 2) @ torch.randn(2, 32)}, method, settings, predicted=0.001)["Z"]
     assert few.verdict == "dimensional collapse"
     assert "covariance" in few.remedy  # what that asks for stays

@@ -1,6 +1,7 @@
 """Runs side by side, as they lie on the disk."""
 
 import io
+import shutil
 import zlib
 
 import pytest
@@ -97,6 +98,22 @@ def test_a_folder_given_twice_counts_once(tmp_path, monkeypatch):
     found = compare_runs([one, other, "a", tmp_path / "ab/../a"], None)
     assert found.names == ("a", "ab")
     assert [outcome.seeds for outcome in found.outcomes] == [1, 1]
+
+
+def test_the_same_seed_again_is_another_line(tmp_path):
+    runs = [run_in(tmp_path / "a"), run_in(tmp_path / "b")]
+    for name, seed in (("a-copy", 0), ("a-other", 1), ("a-again", 1), ("a-third", 2)):
+        shutil.copytree(tmp_path / "a", tmp_path / name)
+        settings = yaml.safe_load((tmp_path / "a/config.yaml").read_text()) | {"seed": seed}
+        (tmp_path / name / "config.yaml").write_text(yaml.safe_dump(settings))
+        runs.append(tmp_path / name)
+    found = compare_runs(runs, None)
+    assert [row[0] for row in found.rows] == ["a (3 seeds)", "b", "a-copy (2 seeds)"]
+    said = "Lines of the same settings are runs of the same seed."
+    assert said in found.notes
+    assert said in compare_runs([runs[0], runs[2]], None).notes
+    assert said not in compare_runs(runs[:2], None).notes
+    assert said not in compare_runs(runs[:1], None).notes
 
 
 def test_memory_that_is_not_known_is_missing(tmp_path):

@@ -154,6 +154,8 @@ def test_a_silent_predictor_belongs_to_the_reason(tmp_path):
     write_run(tmp_path / "a", 30, HEALTHY, 1.0, 40, 0.9, reason="It spreads.")
     path = tmp_path / "a/summary.json"
     summary = json.loads(path.read_text())
-    summary["verdict"]["Z"]["remarks"] = ["another", f"{SILENT_PREDICTOR}: its output varies 0.1 % as much as Z."]
-    path.write_text(json.dumps(summary))
-    assert outcome_of([tmp_path / "a"]).reason == f"It spreads, but {SILENT_PREDICTOR}: agreement teaches nothing."
+    reasons = {0.001: f"It spreads, but {SILENT_PREDICTOR}: agreement teaches nothing.", 0.3: "It spreads."}
+    for share, reason in reasons.items():
+        summary["verdict"]["Z"]["measures"]["predicted_share"] = share
+        path.write_text(json.dumps(summary))
+        assert outcome_of([tmp_path / "a"]).reason == reason
