@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -36,6 +35,7 @@ from fullrank.data import open_pictures
 from fullrank.data.statistics import Pixels
 from fullrank.evaluation.features import embed_pictures
 from fullrank.evaluation.knn import knn
+from fullrank.machine import peak_memory
 from fullrank.methods import Method
 from fullrank.runs.build import build_method, facts_of
 from fullrank.runs.diagnose import as_the_loss_sees
@@ -65,7 +65,7 @@ COLUMNS = {
 def measure(name: str, seed: int, steps: int | None, folder: Path) -> dict[str, Any]:
     """Train one method here and measure what it learnt."""
     run = fullrank.train(method=name, seed=seed, steps=steps, output=f"{folder}/run", logger="none", report=False)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+    peak = (peak_memory(torch.device("cpu")) or 0) / 2**20
     processor = time.process_time()
     summary = run.summary
     method, _ = build_method(run.settings, facts_of(run.input))
