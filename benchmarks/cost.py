@@ -2,30 +2,29 @@
 
     python benchmarks/cost.py --data cifar10.tar.xz --split train --recipe benchmarks/cifar10.yaml --budget 10m
 
-The talk's table of costs, each run with the machine for itself; then, where lightly and stable-pretraining are
-installed, steps a second of the same methods there and here (`steps.py`, views made beforehand), in the same call.
+The talk's table of costs, each run with the machine for itself; then, where lightly or stable-pretraining is installed,
+steps a second of the same methods there and here (`steps.py`, views made beforehand), in the same call.
 """
 
 import argparse
-import importlib.util
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from steps import installed
+
 import fullrank
 from fullrank.tables.written import markdown_table
 
 METHODS = ("vicreg", "barlowtwins", "byol", "swav")
-PEERS = ("lightly", "stable_pretraining")
 
 
 def beside_peers(rounds: int) -> str:
-    """Steps a second of fullrank and of each peer, as Markdown; what is missing where a peer is not installed."""
-    missing = [name for name in PEERS if importlib.util.find_spec(name) is None]
-    if missing:
-        return f"Not installed, so not measured beside it: {', '.join(missing)}."
+    """Steps a second of fullrank and of each peer that is installed, as Markdown."""
+    if not installed():
+        return "Neither lightly nor stable-pretraining is installed: nothing is measured beside them."
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "steps"
         script = str(Path(__file__).with_name("steps.py"))
@@ -54,19 +53,24 @@ def main() -> None:
     parser.add_argument("--split")
     parser.add_argument("--backbone")
     parser.add_argument("--recipe")
+    parser.add_argument("--epochs", type=float)
     parser.add_argument("--budget")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--folder")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    asked = {name: getattr(options, name) for name in ("data", "split", "backbone", "recipe", "budget", "seeds")}
+    asked = {
+        name: getattr(options, name) for name in ("data", "split", "backbone", "recipe", "epochs", "budget", "seeds")
+    }
     filled = fullrank.reproduce("cost", **asked, output=options.folder)
     text = filled.markdown() + "\n" + beside_peers(options.rounds) + "\n"
     print(text)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         options.out.write_text(text, encoding="utf-8")
+    if filled.failed:
+        sys.exit(f"{len(filled.failed)} runs failed")
 
 
 if __name__ == "__main__":

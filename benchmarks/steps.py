@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import importlib.metadata
+import importlib.util
 import inspect
 import json
 import random
@@ -111,8 +112,14 @@ def sides_of(name: str, device: torch.device) -> dict[str, Callable[[], None]]:
         last = [view.to(memory_format=torch.channels_last) if view.ndim == 4 else view for view in views]
         sides[AS_TRAINED] = step_of(Ours(name).to(memory_format=torch.channels_last), last, device)
     for peer, build in PEERS[name].items():
-        sides[peer] = step_of(build(partial(make_backbone, name)), views, device)
+        if peer in installed():
+            sides[peer] = step_of(build(partial(make_backbone, name)), views, device)
     return sides
+
+
+def installed() -> list[str]:
+    """The peers that are here; what a figure is relative to is the faster of them."""
+    return [peer for peer in ("lightly", "stable-pretraining") if importlib.util.find_spec(peer.replace("-", "_"))]
 
 
 def step_of(module: Any, views: list[Tensor], device: torch.device) -> Callable[[], None]:
@@ -173,7 +180,9 @@ def measure(name: str, rounds: int, device: torch.device) -> dict[str, Any]:
         "steps_per_second": {side: 1 / value for side, value in medians.items()},
         "trained_parameters": {side: step.parameters for side, step in sides.items()},  # type: ignore[attr-defined]
     }
-    peers = {peer: medians[peer] for peer in PEERS[name] if (name, peer) not in LESS_WORK}
+    peers = {peer: medians[peer] for peer in PEERS[name] if peer in medians and (name, peer) not in LESS_WORK}
+    if not peers:
+        return row
     row["faster_peer"] = min(peers, key=peers.__getitem__)
     for side in {OURS, AS_TRAINED} & set(sides):
         pairs = zip(seconds[row["faster_peer"]], seconds[side], strict=True)
@@ -264,9 +273,7 @@ def main() -> None:
         return
     record: dict[str, Any] = {
         "hardware": hardware(device),
-        "versions": {
-            each: importlib.metadata.version(each) for each in ("torch", "timm", "lightly", "stable-pretraining")
-        },
+        "versions": {each: importlib.metadata.version(each) for each in ("torch", "timm", *installed())},
     }
     found = options.out and options.out.with_suffix(".json")
     table = {row["method"]: row for row in json.loads(found.read_text())["rows"]} if found and found.exists() else {}
