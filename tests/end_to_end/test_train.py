@@ -262,6 +262,19 @@ def test_a_loss_that_is_not_finite_stops_the_run(command):
     assert "--learning_rate" in line
 
 
+def test_a_warm_up_that_takes_most_of_the_run_is_told(command):
+    short = ["train", "--data", "shapes:N=64,size=32", "--batch_size", "32", "--report", "false", "--overwrite"]
+    for epochs, warmup, words in (
+        ("2", "10", "warm-up: 10 epochs of 2, so the learning rate reaches its highest never: give a shorter"),
+        ("2", "1.5", "warm-up: 1.5 epochs of 2, so the learning rate reaches its highest late: give a shorter"),
+        ("2", "1", ""),
+    ):
+        done = command(*short, "--epochs", epochs, "--warmup_epochs", warmup, "--output", "run")
+        assert done.returncode == 0, done.stderr
+        assert words in done.stderr
+        assert ("warm-up:" in done.stderr) is bool(words)
+
+
 def test_python_does_the_same(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = fullrank.train(

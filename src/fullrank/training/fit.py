@@ -149,11 +149,19 @@ def build_adapter(settings: SimpleNamespace, prepared: Prepared, folder: Path, c
     )
     start = read_checkpoint(folder / CHECKPOINT)["global_step"] * settings.accumulate if settings.resume else 0
     plan = make_plan(settings, prepared.items)
+    epochs = plan.batches / plan.batches_per_epoch
     if settings.warmup_epochs is None:
-        settings.warmup_epochs = usual_warmup(method.published, plan.batches / plan.batches_per_epoch)
+        settings.warmup_epochs = usual_warmup(method.published, epochs)
     steps = plan.batches // settings.accumulate
     words = f", going on after step {start // settings.accumulate:,}" if settings.resume else ""
     console.print(f"run: {steps:,} steps of {settings.batch_size} images by {settings.optimizer}{words}", markup=False)
+    if settings.warmup_epochs > epochs / 2:
+        when = "never" if settings.warmup_epochs >= epochs else "late"
+        console.print(
+            f"warm-up: {settings.warmup_epochs:g} epochs of {epochs:.3g}, so the learning rate reaches its "
+            f"highest {when}: give a shorter --warmup_epochs",
+            markup=False,
+        )
     return Adapter(method, prepared.feed, plan, settings, start=start, labels=prepared.labels)
 
 
