@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from fullrank.tables.plan import Plan
 
 # Of a budget: what is left over for a machine that is busier later than while it was measured.
-USED = 0.9
+USED = 0.85
 # Settings that say how much of a term there is: they change nothing of what a step takes.
 AMOUNTS = ("invariance", "variance", "covariance", "learning_rate", "weight_decay", "temperature")
-WHOLE_FROM = 0.6  # all pictures are used where at least this share of a run's time is left for training
-SHARE = 0.5  # the same of a subset
+# What has to be left, of the time for training that the fewest pictures would leave, for all to be used, or a subset.
+WHOLE_FROM, SHARE = 0.6, 0.5
 FEWEST_BATCHES = 4  # of the largest batch, in an epoch of a subset
 PRECISE = 1e-4  # of the epochs that fit a budget
 TRIED = 512  # pictures of a trial at the least
@@ -99,7 +99,7 @@ def try_out(plan: Plan, count: int) -> Trial:
     times = tried["seconds"]
     start = whole - sum(times)
     slope = max(0.0, (times[-1] - times[0]) / (sizes[-1] - sizes[0])) if len(sizes) > 1 else 0.0
-    return Trial(start + times[0] - slope * sizes[0], slope, tried["memory"])
+    return Trial(max(0.0, start + times[0] - slope * sizes[0]), slope, tried["memory"])
 
 
 def slots_in_memory(slots: int, trial: Trial) -> int:
@@ -178,7 +178,9 @@ def refuse_hopeless(plan: Plan, trial: Trial, seconds: float) -> None:
 def fit_budget(plan: Plan, count: int, trial: Trial, seconds: float) -> tuple[float, int]:
     """Epochs and pictures of every run, so that the whole table takes so many seconds.
 
-    All pictures where `WHOLE_FROM` of the time is left for training, else half of them, or a quarter, and so on.
+    All pictures where `WHOLE_FROM` of the time for training is left that the fewest would leave, else half of them, a
+    quarter, and so on: what a run takes whatever it is given is no reason for fewer.
+
     Raises `InputError` where not even the fewest fit.
     """
     largest = max(resolve({**plan.base, **job.settings}).batch_size for job in plan.jobs)
@@ -189,10 +191,10 @@ def fit_budget(plan: Plan, count: int, trial: Trial, seconds: float) -> tuple[fl
         others = [beside(plan, job, samples, trial) for job in plan.jobs]
         return whole_table([sum(pair) for pair in zip(steps, others, strict=True)], plan.seeds, plan.slots)
 
-    samples = count
+    samples, most = count, seconds - whole(fewest, 0)
     while samples > fewest:
         share = WHOLE_FROM if samples == count else SHARE
-        if whole(samples, 0) <= (1 - share) * seconds and whole(samples, 1) <= seconds:
+        if seconds - whole(samples, 0) >= share * most and whole(samples, 1) <= seconds:
             break
         samples = max(fewest, samples // 2)
     needed = whole(samples, 1)

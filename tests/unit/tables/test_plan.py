@@ -140,6 +140,16 @@ def test_fewer_pictures_where_loading_them_would_take_the_time():
     assert sum(total_seconds(plan, samples, dear, epochs).values()) <= 900
 
 
+def test_what_a_run_takes_whatever_it_is_given_is_no_reason_for_fewer_pictures():
+    plan = plan_of("normalization", 0.05)
+    slow_to_begin = Trial(fixed=100.0, per_picture=0.0)
+    epochs, samples = fit_budget(plan, COUNT, slow_to_begin, 5 * 150.0)  # two thirds of it are not training
+    assert samples == COUNT
+    assert epochs > 1
+    dear_too = Trial(fixed=100.0, per_picture=0.004)
+    assert fit_budget(plan, COUNT, dear_too, 5 * 150.0)[1] == COUNT // 2
+
+
 def test_a_budget_that_is_too_short_says_what_would_do():
     plan = plan_of("regularization", 0.5)
     with pytest.raises(InputError, match=r"too short for 24 runs: an epoch of 512 pictures each .* about 8 min"):
@@ -172,6 +182,15 @@ def test_settings_as_on_the_command_line():
         "views": [{"count": 2}, {"count": 6}],
     }
     assert settings_in_words(settings) == "method byol, regularize.variance 25, predictor none, epochs 0.3, 8 views"
+
+
+def test_a_plan_is_shown_as_it_is_written():
+    odd = "a file at [/data/x] of cifar10.tar.xz[train]"
+    plan = dataclasses.replace(plan_of("normalization", 0.1, BASE | {"backbone": "test_resnet"}), notes=(odd,))
+    jobs = (dataclasses.replace(plan.jobs[0], name="[bold]one", settings={"method": "[red]vicreg"}), *plan.jobs[1:])
+    said = io.StringIO()
+    Console(file=said, width=200).print(dataclasses.replace(plan, jobs=jobs).render())
+    assert all(words in said.getvalue() for words in (odd, "[bold]one", "[red]vicreg"))
 
 
 def test_what_all_runs_have_in_common_is_said_once():
@@ -235,6 +254,31 @@ def test_no_more_runs_than_memory_holds(monkeypatch):
     assert slots_in_memory(6, Trial(5.0, 0.0, memory=9 << 30)) == 1  # the one that was tried did run
 
 
+def test_a_recipe_that_says_something_else_now_is_refused(tmp_path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("learning_rate: 0.3\n")
+    base = BASE | {"recipe": str(recipe)}
+    plan_of("expander", 0.1, base).write(tmp_path)
+
+    def again():
+        refuse_other(Plan("expander", base, planning.named_recipe(base)), tmp_path)
+
+    with pytest.raises(InputError, match=r"learning_rate in its recipe left out, not 0\.3"):
+        again()
+    dataclasses.replace(plan_of("expander", 0.1, base), recipe=planning.named_recipe(base)).write(tmp_path)
+    again()
+    recipe.write_text("learning_rate: 0.2\n")
+    with pytest.raises(InputError, match=r"learning_rate in its recipe 0\.3, not 0\.2: choose another --output"):
+        again()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"jobs": []}', '{"jobs": [], "judging": {"new": 1}, "notes": []}'])
+def test_a_plan_that_cannot_be_read_is_told_in_a_line(tmp_path, text):
+    (tmp_path / "plan.json").write_text(text)
+    with pytest.raises(InputError, match=r"plan\.json is damaged, or of another version"):
+        Plan.read(tmp_path)
+
+
 def test_a_table_goes_on_as_it_is_asked_for_now(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(planning, "cpu_count", lambda: 4)
@@ -288,7 +332,7 @@ def test_fine_tuning_is_counted_by_its_passes():
 
 def test_no_fewer_pictures_than_one_percent_of_every_class_needs():
     plan = dataclasses.replace(plan_of("imagenet", 0.05), judging=Judging(smallest_class=1000))
-    dear = Trial(fixed=5.0, per_picture=0.05)
+    dear = Trial(fixed=5.0, per_picture=0.08)
     _, samples = fit_budget(plan, COUNT, dear, 1500.0)
     assert samples == math.ceil(COUNT * fewest_of_class(1) / 1000) == 753
     lone = dataclasses.replace(plan, judging=Judging())
@@ -299,7 +343,11 @@ def test_no_fewer_pictures_than_one_percent_of_every_class_needs():
     ("code", "said", "words"),
     [
         (2, "log\nfullrank: error: no such file\n\n", "no such file"),
-        (1, "", "it said nothing"),
+        (1, "", "it ended with 1 and said nothing"),
+        (255, "error: out of space", "error: out of space"),
+        (200, "", "it ended with 200 and said nothing"),
+        (-35, "", "it ended with -35 and said nothing"),
+        (3221225477, "", "it ended with 3221225477 and said nothing"),
         (-9, "half a line", "ended by SIGKILL, as when memory runs out"),
         (137, "", "ended by SIGKILL, as when memory runs out"),
         (143, "", "ended by SIGTERM"),
@@ -333,7 +381,8 @@ def test_small_classes_and_missing_colours_are_no_reason_to_give_up(tmp_path):
         path = tmp_path / f"pictures/{number % 8}/{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(chance.integers(0, 256, (32, 32), dtype=np.uint8)).save(path)
-    plan = planning.make_plan("imagenet", SMALL | {"data": str(tmp_path / "pictures")}, **GIVEN)
+    given = SMALL | {"data": str(tmp_path / "pictures")}
+    plan = planning.make_plan("imagenet", given, **GIVEN)
     [vicreg] = [job for job in plan.jobs if job.name == "vicreg"]
     assert [each.get("percent") for each in vicreg.judged] == [None, 10]
     assert "Left empty: 1 % top-1, 1 % top-5; the smallest class has" in plan.notes[0]
@@ -341,6 +390,11 @@ def test_small_classes_and_missing_colours_are_no_reason_to_give_up(tmp_path):
     assert plan.notes[1:] == (f"{cmc} is left out: cmc splits the colours of RGB images, and these have 1 channel.",)
     assert len(plan.jobs) == 14
     assert cmc not in {job.name for job in plan.jobs} | set(plan.step) | set(plan.total)
+    del given["epochs"]
+    fitted = planning.make_plan("imagenet", given, **GIVEN | {"budget": 5 * 3600.0})
+    assert [job.name for job in fitted.jobs] == [job.name for job in plan.jobs]
+    assert set(fitted.total) == {job.name for job in plan.jobs}
+    assert fitted.epochs > 1
 
 
 def test_what_no_run_can_take_is_refused(tmp_path):
