@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from fullrank.report import build_diagnosis_page, build_report
+from fullrank.tables.compare import compare_runs
 from fullrank.tables.page import build_page
 from tests.end_to_end.chromium import BINARY, Chromium
 from tests.unit.report.run_folders import make_minimal, make_multichannel, make_run, make_single_step
+from tests.unit.tables.test_compare import run_in
 from tests.unit.tables.test_page import RESULTS, table_of
 
 pytestmark = pytest.mark.skipif(BINARY is None, reason="needs Chromium")
 
-KINDS = ["healthy", "dimensional", "complete", "minimal", "single step", "13 channels", "array", "table", "figure"]
+KINDS = ["healthy", "dimensional", "complete", "minimal", "single step", "13 channels", "array"]
+KINDS += ["table", "figure", "side by side"]
 
 CHECKS = (Path(__file__).parent / "report_checks.js").read_text(encoding="utf-8")
 
@@ -39,6 +42,10 @@ def pages(tmp_path_factory):
     for kind, name in (("table", "regularization"), ("figure", "collapse-std")):
         found[kind] = root / f"{kind}.html"
         found[kind].write_text(build_page(table_of(root / kind, name, RESULTS, seeds=2)), encoding="utf-8")
+    scores = {"protocol": "linear", "data": "shapes[train]", "scores": {"top1": 51.25}}
+    runs = [run_in(root / f"with-a-long-name-{number}", evaluations=[scores][number:]) for number in range(3)]
+    found["side by side"] = root / "compare.html"
+    found["side by side"].write_text(compare_runs(runs, None).page(), encoding="utf-8")
     return found
 
 

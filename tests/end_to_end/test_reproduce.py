@@ -153,6 +153,22 @@ def test_a_signal_saves_the_runs_and_the_same_command_goes_on_from_there(command
         assert list(command.folder.glob("table/runs/*/last.ckpt"))
 
 
+def test_a_second_signal_ends_runs_that_do_not_stop(command):
+    process = command.start("reproduce", "collapse-std", *DATA[:2], "--epochs", "400", "--output", "table")
+    wait_for(lambda: any("step " in log.read_text() for log in command.folder.glob("table/logs/*.log")))
+    stuck = workers(command.folder)
+    for number in stuck:
+        os.kill(number, signal.SIGSTOP)  # deaf to being asked
+    process.send_signal(signal.SIGINT)
+    time.sleep(2)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    assert "a second Ctrl-C ends them at once" in err
+    assert not set(stuck) & set(workers(command.folder))
+
+
 def test_pictures_without_labels_have_verdicts(command):
     pictures = np.random.default_rng(0).integers(0, 255, (64, 32, 32, 3), dtype=np.uint8)
     np.save(command.folder / "pictures.npy", pictures)
@@ -164,6 +180,45 @@ def test_pictures_without_labels_have_verdicts(command):
     assert {(row["ours"], row["knn"]) for row in rows} == {("", "")}
     assert all(row["verdict_Z"] and row["Z_rank"] for row in rows)
     assert "no labels" in (command.folder / "table/table.html").read_text()
+
+
+def test_images_and_sentences(command):
+    done = command("reproduce", "multimodal", *DATA, "--output", "table")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((command.folder / "table/table.csv").read_text().splitlines()))
+    assert [row["row"] for row in rows[::6]] == ["Contrastive (VSE++)", "Barlow Twins", "VICReg"]
+    assert [row["column"] for row in rows[:6]] == [
+        f"{way} R@{k}" for way in ("image to text", "text to image") for k in (1, 5, 10)
+    ]
+    for start in (0, 6, 12):
+        first, second, third = (float(row["ours"]) for row in rows[start : start + 3])
+        assert 0 <= first <= second <= third <= 100
+    for path in command.folder.glob("table/runs/*/judged.json"):
+        assert json.loads(path.read_text())['{"protocol": "retrieval"}']["scores"]["t2i_r10"] > 0
+    assert len(list(command.folder.glob("table/runs/*/judged.json"))) == 3
+
+
+def test_other_data_sets_judge_what_was_learnt(command):
+    planned = ["reproduce", "downstream", *DATA, "--downstream.Places205", "digits", "--output", "table"]
+    done = command(*planned, "--plan", "--json")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert len(plan["jobs"]) == 11
+    (command.folder / "table").mkdir()
+    plan["jobs"] = [job for job in plan["jobs"] if job["name"] == "vicreg"]
+    (command.folder / "table/plan.json").write_text(json.dumps(plan))
+    done = command(*planned)
+    assert done.returncode == 0, done.stderr
+    [row] = [
+        row
+        for row in csv.DictReader((command.folder / "table/table.csv").read_text().splitlines())
+        if row["row"] == "VICReg" and row["column"] == "Places205"
+    ]
+    [judged] = json.loads((command.folder / "table/runs/vicreg-seed0/judged.json").read_text()).values()
+    assert judged["n_train"] + judged["n_test"] == 1797
+    assert float(row["ours"]) == judged["scores"]["top1"] > 10
+    assert row["published"] == "54.3"
+    assert "VOC07" in (command.folder / "table/table.md").read_text().split("Left empty")[1]
 
 
 def test_the_plan_writes_nothing(command):

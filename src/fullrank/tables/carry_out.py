@@ -94,12 +94,10 @@ def carry_out(
             call.keep_now_and_then()
             time.sleep(LOOK)
         if asked:
-            for each in running:
-                each.process.terminate()
-            for each in running:
-                each.process.wait()
+            say("stopping: runs save where they stand; a second Ctrl-C ends them at once")
+            stop(running, asked)
             call.keep()
-            left = len(waiting) + len(running)
+            left = len(waiting) + sum(each.process.returncode != 0 for each in running)
             raise Stopped(f"stopped with {count - left} of {count} runs done; the same command goes on", asked[0])
     if ended or failed:
         call.keep()
@@ -109,6 +107,17 @@ def carry_out(
             said += f"; with its plan the table took {taken_in_words(calls, plan.fitted)}"
         say(said)
     return failed
+
+
+def stop(running: Sequence[Running], asked: Sequence[int]) -> None:
+    """Ask runs to save and to end; once a second signal has come, end them where they stand."""
+    for each in running:
+        each.process.terminate()
+    while any(each.process.poll() is None for each in running):
+        if len(asked) > 1:
+            for each in running:
+                each.process.kill()
+        time.sleep(LOOK)
 
 
 def seconds_left(

@@ -159,10 +159,12 @@ class Compared:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         values = [*MEASURED, *(f"{name}{SPREAD}" for name in MEASURED)]
-        writer.writerow(["run", *self.differing, *self.evaluations, *values, "verdict_Y", "verdict_Z", "seeds"])
+        judged = [f"{name}{end}" for name in self.evaluations for end in ("", SPREAD)]
+        writer.writerow(["run", *self.differing, *judged, *values, "verdict_Y", "verdict_Z", "seeds"])
         for line, outcome in enumerate(self.outcomes):
-            scores = ["" if score is None else score[0] for score in (each[line] for each in self.evaluations.values())]
-            settings = [each[line] for each in self.differing.values()]
+            found_here = [each[line] or ("", None) for each in self.evaluations.values()]
+            scores = ["" if number is None else number for both in found_here for number in both]
+            settings = ["" if words == MISSING else words for words in self.settings(line).values()]
             found = [outcome.values.get(name, "") for name in values]
             verdicts = [outcome.verdict("Y"), outcome.verdict("Z"), outcome.seeds]
             writer.writerow([self.names[line], *settings, *scores, *found, *verdicts])

@@ -128,6 +128,11 @@ class Filled:
         return sum(short) > len(self.lines) / 2
 
     @property
+    def lengths(self) -> list[float]:
+        """Epochs that runs had, each once, the fewest first."""
+        return sorted({line.outcome.values["epochs"] for line in self.lines if line.outcome})
+
+    @property
     def circumstances(self) -> dict[str, str]:
         """On what, with what and when the numbers were measured."""
         first = next((line.outcome for line in self.lines if line.outcome), None)
@@ -136,8 +141,7 @@ class Filled:
         summary = Run(first.runs[0]).summary
         machine, versions = summary["hardware"], summary["versions"]
         said = {"data": f"{summary['data']}, {summary['images']:,} pictures", "backbone": summary["backbone"]}
-        lengths = sorted({line.outcome.values["epochs"] for line in self.lines if line.outcome})
-        said["epochs"] = " to ".join(f"{epochs:g}" for epochs in dict.fromkeys((lengths[0], lengths[-1])))
+        said["epochs"] = " to ".join(f"{epochs:g}" for epochs in dict.fromkeys((self.lengths[0], self.lengths[-1])))
         said["seeds"] = f"{self.seeds}, from {self.plan.seed} on"
         threads = counted(machine["threads"], "threads")
         said["hardware"] = f"{machine['device']}, {threads} a run, {self.plan.slots} at once"
@@ -163,8 +167,11 @@ class Filled:
             for line in self.lines
         ]
         said: dict[str, Any] = {"table": self.table.name, "question": self.table.question, "source": self.table.source}
-        said |= {"seeds": self.seeds, "epochs": self.plan.epochs, "samples": self.plan.samples}
-        return plain(self.circumstances | said | {"cells": cells, "failed": self.failed, "folder": str(self.folder)})
+        epochs = self.plan.epochs or max(self.lengths, default=None)
+        numbers = {"seeds": self.seeds, "epochs": epochs, "samples": self.plan.samples}
+        return plain(
+            said | self.circumstances | numbers | {"cells": cells, "failed": self.failed, "folder": str(self.folder)}
+        )
 
     def render(self) -> Any:
         """The table on a terminal."""
@@ -223,7 +230,7 @@ class Filled:
             facts = [*verdicts, line.time, line.memory]
             if narrow:
                 facts = ["\n".join(verdicts).replace(" (", "\n("), f"{line.short_time}\n{line.memory}"]
-            published = [in_words(line.cell.published)] if numbers else []
+            published = [line.paper] if numbers else []
             facts = [*(line.measured(each, 3) for each in self.table.curves), *facts]
             before = [*name, line.own_words, *published, ("\n" if narrow else " ").join(knn)]
             grid.add_row(*map(escape, before), *facts, *([line.agreement] if numbers else []))
@@ -337,7 +344,7 @@ def cells_of(line: Line, table: Table, *, scaled: bool) -> list[str]:
     shown = [str(line.cell.row.shown.get(name, "")) for name in table.shown]
     several = [line.cell.column.name] if len(table.columns) > 1 else []
     knn = f"{line.measured('untrained')} → {line.measured('knn')}"
-    compared = [in_words(line.cell.published), line.agreement] if table.has_numbers else []
+    compared = [line.paper, line.agreement] if table.has_numbers else []
     return [
         *[line.cell.row.name, *here, *shown, *several, line.own_words, *compared],
         *[knn, line.verdict("Y"), line.verdict("Z")],

@@ -9,7 +9,7 @@ from typing import Any
 from fullrank.report.wording import MISSING, counted, duration, with_spread
 from fullrank.tables.expand import WIDTH_OPTIONS
 from fullrank.tables.outcome import Outcome
-from fullrank.tables.talk import COLLAPSE, Cell
+from fullrank.tables.talk import COLLAPSE, Cell, in_words
 
 SCALED = (*WIDTH_OPTIONS, "batch_size", "backbone2")
 
@@ -60,6 +60,12 @@ class Line:
             return f"{words} ({self.missing})" if self.missing else words
         words = "failed" if self.failure else MISSING
         return f"{words} ({self.missing} done)" if self.missing else words
+
+    @property
+    def paper(self) -> str:
+        """What was published, with its unit."""
+        words, unit = in_words(self.cell.published), self.cell.column.unit
+        return words if self.cell.value is None or unit in ("%", "") else f"{words} {unit}"
 
     @property
     def missing(self) -> str:

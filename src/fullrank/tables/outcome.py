@@ -24,7 +24,15 @@ COMMON = 100  # epochs for which a time is given
 GIGABYTE = 1e9  # bytes: the unit of the paper
 STANDARD_ERRORS = 2  # by which a kNN accuracy has to be above that of the untrained network to count as above
 KNN = "knn"  # the column of its curve
-MEASURED = ("knn", "untrained", "Y_rank", "Z_rank", "seconds", "peak_memory")  # values of a run that are written out
+MEASURED = (
+    "knn",
+    "untrained",
+    "Y_rank",
+    "Z_rank",
+    "predicted_share",
+    "seconds",
+    "peak_memory",
+)  # values of a run that are written out
 
 
 @dataclass(frozen=True)
@@ -74,12 +82,13 @@ class Outcome:
     def gained(self) -> bool | None:
         """Whether Y classifies better than that of the untrained network; None without labels.
 
-        Better by more than the chance in which queries were drawn; what another seed would change is not counted.
+        Better by more than the chance in which queries were drawn; what another seed would change is not counted, and
+        seeds do not lessen it: where few pictures are held back, all ask the same ones.
         """
         if "knn" not in self.values:
             return None
         share = self.values["untrained"] / 100
-        error = 100 * math.sqrt(max(share * (1 - share), 1e-4) * 2 / max(1, self.queries * self.seeds))
+        error = 100 * math.sqrt(max(share * (1 - share), 1e-4) * 2 / max(1, self.queries))
         return self.values["knn"] > self.values["untrained"] + STANDARD_ERRORS * error
 
     @property
@@ -134,6 +143,7 @@ def values_of(summary: Mapping[str, Any]) -> dict[str, float]:
     found = {"knn": knn.get("trained"), "untrained": knn.get("untrained")}
     for name, verdict in summary.get("verdict", {}).items():
         found[f"{name}_rank"] = verdict.get("measures", {}).get("effective_rank")
+    found["predicted_share"] = summary.get("verdict", {}).get("Z", {}).get("measures", {}).get("predicted_share")
     found["steps"] = summary.get("steps")
     found |= {name: summary[name] for name in ("seconds", "epochs", "images_per_second")}
     if summary["images_per_second"]:

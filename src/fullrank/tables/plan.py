@@ -17,12 +17,13 @@ import torch
 from joblib import cpu_count
 from rich import box
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table as Grid
 
 from fullrank.errors import InputError
 from fullrank.files import plain, write_text
 from fullrank.report.wording import counted, duration
-from fullrank.runs.settings import FREE, resolve
+from fullrank.runs.settings import FREE, load_recipe, resolve
 from fullrank.tables.costs import (
     USED,
     fit_budget,
@@ -51,6 +52,7 @@ class Plan:
     Attributes:
         table: its name.
         base: settings of all runs.
+        recipe: what the recipe that they name says; empty where they name none.
         judging: by what runs can be judged.
         captions: of a picture, on the average; 0 where there are none.
         budget: seconds, where one was given.
@@ -68,6 +70,7 @@ class Plan:
 
     table: str
     base: Mapping[str, Any]
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     judging: Judging = field(default_factory=Judging)
     captions: float = 0.0
     budget: float | None = None
@@ -120,6 +123,7 @@ class Plan:
         return plain(
             {"table": self.table, "settings": base, "downstream": self.judging.downstream}
             | {"detection_steps": self.judging.detection_steps, "budget": self.budget, "seed": self.seed}
+            | {f"{name} in its recipe": value for name, value in self.recipe.items()}
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,8 +143,13 @@ class Plan:
 
     @classmethod
     def read(cls, folder: Path) -> Plan:
-        """The plan of a folder."""
-        return cls.from_dict(json.loads((folder / PLAN).read_text(encoding="utf-8")))
+        """The plan of a folder. Raises `InputError` for one that cannot be read."""
+        try:
+            return cls.from_dict(json.loads((folder / PLAN).read_text(encoding="utf-8")))
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(
+                f"{folder / PLAN} is damaged, or of another version: choose another --output, or delete the folder"
+            ) from error
 
     def render(self) -> Any:
         """The plan on a terminal."""
@@ -148,7 +157,8 @@ class Plan:
         for job in self.jobs:
             step, total = self.step.get(job.name), self.total.get(job.name)
             said = "" if step is None else f"{step:.3g} s"
-            grid.add_row(job.name, self.own_words(job.settings), said, "" if total is None else duration(total))
+            words = map(escape, (job.name, self.own_words(job.settings)))
+            grid.add_row(*words, said, "" if total is None else duration(total))
         side = f", {self.slots} side by side" if self.slots > 1 else ""
         runs = len(self.jobs) * self.seeds
         length = "epochs as in the recipe" if self.epochs is None else f"{counted(self.epochs, 'epochs')} each"
@@ -157,7 +167,7 @@ class Plan:
         if self.fitted:
             lines[0] += f" of the {duration(self.fitted)} that were given"
         common = [f"all runs: {settings_in_words(self.in_common)}"] if self.in_common else []
-        return Group(f"{self.table}", grid, *common, *lines, *self.notes)
+        return Group(self.table, grid, *map(escape, (*common, *lines, *self.notes)))
 
 
 def settings_in_words(settings: Mapping[str, Any]) -> str:
@@ -181,7 +191,7 @@ def parse_budget(text: str | None) -> float | None:
     parts = re.findall(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.strip().lower())
     said = "".join(number + unit for number, unit in parts)
     if not parts or said != re.sub(r"\s", "", text.lower()) or any(unit not in UNITS for _, unit in parts):
-        raise InputError(f"budget is '{text}': expected a time such as 30m, 2h or 1h30m")
+        raise InputError(f"budget is '{text}': expected a time such as 30m, 2h or 1h30m (s, m, h or d)")
     seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
     if seconds <= 0:
         raise InputError(f"budget is '{text}': give more than nothing")
@@ -215,6 +225,7 @@ def make_plan(
     plan = Plan(
         name,
         base,
+        named_recipe(base),
         judging,
         captions=opened.captions,
         budget=budget,
@@ -251,9 +262,14 @@ def make_plan(
         plan,
         epochs=epochs,
         samples=base.get("samples") if samples == count else samples,
-        jobs=tuple(with_epochs(job, base, epochs) for job in jobs),
+        jobs=tuple(with_epochs(job, base, epochs) for job in plan.jobs),
     )
     return dataclasses.replace(plan, total=total_seconds(plan, samples, trial, epochs))
+
+
+def named_recipe(base: Mapping[str, Any]) -> dict[str, Any]:
+    """What the recipe says that settings name."""
+    return load_recipe(base["recipe"]) if base.get("recipe") else {}
 
 
 def without(plan: Plan, refused: Mapping[str, str]) -> Plan:

@@ -24,8 +24,9 @@ def environment_of(threads: int | None) -> dict[str, str]:
 
 def why(code: int, said: str) -> str:
     """Why it ended, from its exit status and what it said."""
-    if code < 0 or code > 128:
-        name = signal.Signals(abs(code) % 128).name
+    number = -code if code < 0 else code - 128  # a shell gives 128 and more
+    if number in set(signal.Signals):
+        name = signal.Signals(number).name
         return f"ended by {name}" + (", as when memory runs out" if name == "SIGKILL" else "")
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    return lines[-1].removeprefix("fullrank: error: ") if lines else "it said nothing"
+    return lines[-1].removeprefix("fullrank: error: ") if lines else f"it ended with {code} and said nothing"

@@ -14,7 +14,7 @@ from fullrank.tables.carry_out import carry_out, refuse_other
 from fullrank.tables.expand import Judging
 from fullrank.tables.filled import Filled, fill
 from fullrank.tables.page import build_page
-from fullrank.tables.plan import PLAN, Plan, go_on, make_plan, parse_budget
+from fullrank.tables.plan import PLAN, Plan, go_on, make_plan, named_recipe, parse_budget
 from fullrank.tables.talk import open_table
 from fullrank.tables.written import make_folder, write_all
 from fullrank.terminal import log_console
@@ -50,7 +50,7 @@ def reproduce_table(asked: Mapping[str, Any]) -> Plan | Filled:
         refuse_used(folder)
     if known and not asked["overwrite"]:
         judging = Judging(downstream, detection_steps=asked["detection_steps"])
-        refuse_other(Plan(table.name, base, judging, budget=budget, seed=asked["seed"]), folder)
+        refuse_other(Plan(table.name, base, named_recipe(base), judging, budget=budget, seed=asked["seed"]), folder)
         plan = go_on(Plan.read(folder), base, asked["seeds"])
     else:
         given = {name: asked[name] for name in ("detection_steps", "seed", "seeds")}

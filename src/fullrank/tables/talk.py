@@ -150,7 +150,9 @@ class Table:
         found = [f"{name}: {words}" for name, words in self.shown.items()]
         found += [f"{each.name}: {each.explained}" for each in self.columns if each.explained]
         marked = any(MARK in str(number) for row in self.rows for number in row.published)
-        return found + ([f"{MARK}: as on the slide, which does not explain it"] if marked else [])
+        found += [f"{MARK}: as on the slide, which does not explain it"] if marked else []
+        crossed = any(IMPOSSIBLE in row.published for row in self.rows)
+        return found + ([f"{IMPOSSIBLE}: no such run can be, as on the slide"] if crossed else [])
 
     def render(self) -> Any:
         """The published numbers on a terminal."""

@@ -67,9 +67,9 @@ def carry_out(settings: Mapping[str, Any], job: Job, run: Path) -> None:
     Raises `InputError` where it cannot be trained, or be judged by all.
     """
     if not is_trained(run):
-        goes_on = (run / CHECKPOINT).is_file()
         if run.exists() and not (run / CONFIG).is_file():
             shutil.rmtree(run)
+        goes_on = (run / CHECKPOINT).is_file()
         how: dict[str, Any] = {"output": str(run), "save_minutes": SAVE_MINUTES, "logger": "none", "devices": 1}
         given: dict[str, Any] = {**settings, "resume": True} if goes_on else {**settings, "overwrite": run.exists()}
         commands.train(**given, **how)

@@ -1,5 +1,6 @@
 """Runs side by side, as they lie on the disk."""
 
+import csv
 import io
 import shutil
 import zlib
@@ -90,6 +91,27 @@ def test_curves_are_written_in_full(tmp_path):
         "ab,7,2,1.0,,,,30.0",
         "ab,7,3,1.5,,0.1234567890123,,40.0",
     ]
+
+
+def test_the_csv_has_settings_and_scores_as_the_table_has_them(tmp_path):
+    runs = []
+    for name, seed, samples, regularize, top1 in (
+        *[("a", 0, 8, {}, 50.0), ("a1", 1, 8, {}, 52.0)],
+        ("b", 0, 9, {"variance": 0.5}, 61.5),
+    ):
+        linear = {"protocol": "linear", "data": "shapes", "scores": {"top1": top1}}
+        run = run_in(tmp_path / name, evaluations=[linear])
+        own = {"seed": seed, "samples": samples, "regularize": regularize}
+        settings = yaml.safe_load((run / "config.yaml").read_text()) | own
+        (run / "config.yaml").write_text(yaml.safe_dump(settings))
+        runs.append(run)
+    one, other = csv.DictReader(io.StringIO(compare_runs(runs, None).csv()))
+    assert (one["samples"], one["regularize"], one["seeds"]) == ("8", "", "2")
+    assert (other["samples"], other["regularize"], other["seeds"]) == ("9", '{"variance": 0.5}', "1")
+    score, spread = "linear top-1 on shapes", "linear top-1 on shapes_std"
+    assert float(one[score]) == 51.0
+    assert float(one[spread]) == pytest.approx(2**0.5)
+    assert (float(other[score]), other[spread]) == (61.5, "")
 
 
 def test_a_folder_given_twice_counts_once(tmp_path, monkeypatch):

@@ -138,7 +138,7 @@ def test_time_and_memory_are_not_judged(tmp_path):
     assert [line.agreement for line in filled.lines[:3]] == ["–", "–", "yes"]
     assert [line.own_words for line in filled.lines[:3]] == ["2.222 h", "1.074 GB", "70.0"]  # as images are 8000
     said = filled.markdown()
-    assert "| 1.074 GB | 9.5 | – |" in said
+    assert "| 1.074 GB | 9.5 GB | – |" in said
     assert "36 s | 1.1 GB |" in said
     assert "at the median speed of a run's steps" in said
     assert "Agreement is not judged of time and memory." in said
@@ -192,6 +192,7 @@ def test_of_how_many_runs_a_number_is(tmp_path):
     assert filled.lines[1].own_words == "–"  # none yet
     cost = table_of(tmp_path / "cost", "cost", all_of("cost"), seeds=2, done=1)
     assert cost.lines[1].own_words == "1.074 GB (1 of 2 runs)"
+    assert [line.paper for line in cost.lines[:3]] == ["9 h", "9.5 GB", "71.8"]
 
 
 def test_what_the_columns_stand_for_is_said_below_the_table(filled):

@@ -26,6 +26,16 @@ def test_a_run_that_was_killed_before_its_summary_is_not_trained(tmp_path):
     assert not is_trained(tmp_path)
 
 
+def test_a_checkpoint_without_settings_is_begun_anew(tmp_path, monkeypatch):
+    run = run_folder(tmp_path, JOB, 0)
+    run.mkdir(parents=True)
+    (run / "last.ckpt").write_bytes(b"half")
+    given = []
+    monkeypatch.setattr(commands, "train", lambda **options: given.append((options.get("resume"), run.exists())))
+    carry_out({}, Job("vicreg", {}, (), ()), run)
+    assert given == [(None, False)]
+
+
 def test_what_cannot_be_judged_leaves_the_rest(tmp_path, monkeypatch):
     asked = []
 
