@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fullrank.tables.plan import Plan
 
 # Of a budget: what is left over for a machine that is busier later than while it was measured.
-USED = 0.85
+USED = 0.8
 # Settings that say how much of a term there is: they change nothing of what a step takes.
 AMOUNTS = ("invariance", "variance", "covariance", "learning_rate", "weight_decay", "temperature")
 # What has to be left, of the time for training that the fewest pictures would leave, for all to be used, or a subset.

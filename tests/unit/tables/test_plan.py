@@ -152,7 +152,7 @@ def test_what_a_run_takes_whatever_it_is_given_is_no_reason_for_fewer_pictures()
 
 def test_a_budget_that_is_too_short_says_what_would_do():
     plan = plan_of("regularization", 0.5)
-    with pytest.raises(InputError, match=r"too short for 24 runs: an epoch of 512 pictures each .* about 8 min"):
+    with pytest.raises(InputError, match=r"too short for 24 runs: an epoch of 512 pictures each .* about 9 min"):
         fit_budget(plan, COUNT, Trial(15.0, 0.001), 60.0)
 
 
