@@ -125,6 +125,11 @@ def predicted_share(method: Method, embedding: Any) -> float | None:
     return predicted / own if own > 0 else None
 
 
+def is_silent(measures: dict[str, float]) -> bool:
+    """Whether a predictor says nearly the same of every picture, by the measures of Z."""
+    return measures.get("predicted_share", float("inf")) < limits.SILENT
+
+
 def with_silent_predictor(verdict: Verdict, share: float, hints: dict[str, Any], settings: SimpleNamespace) -> Verdict:
     """The verdict on Z where the predictor says the same of every picture: a healthy Z does not help then."""
     remedies = [] if settings.method_options["batch_norm"] else ["turn batch norm on with --batch_norm true"]

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fullrank.collapse.limits import SILENT
 from fullrank.evaluation.repeated import SPREAD, mean_of
 from fullrank.report.wording import MISSING, SEVERITY, counted, score
-from fullrank.runs.diagnose import SILENT_PREDICTOR
+from fullrank.runs.diagnose import SILENT_PREDICTOR, is_silent
 from fullrank.runs.folder import METRICS, Run
 from fullrank.tables.plan import TIMED
 from fullrank.tables.talk import COLLAPSE, Cell
@@ -132,7 +131,7 @@ def outcome_of(folders: Sequence[Path]) -> Outcome:
     of_z = [each["verdict"]["Z"] for each in summaries if "Z" in verdicts]
     first: dict[str, Any] = next((each for each in of_z if each["verdict"] == verdicts["Z"]), {})
     reason = first.get("reason", "")
-    if first.get("measures", {}).get("predicted_share", math.inf) < SILENT:
+    if is_silent(first.get("measures", {})):
         reason = f"{reason.rstrip('.')}, but {SILENT_PREDICTOR}: agreement teaches nothing."
     return Outcome(tuple(map(str, folders)), values, verdicts, agreed, scores, queries, reason)
 
