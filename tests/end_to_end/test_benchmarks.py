@@ -9,16 +9,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_a_row_of_the_table_of_all_methods(tmp_path):
-    asked = [
-        sys.executable,
-        str(BENCHMARKS / "zoo.py"),
-        "--only",
-        "simsiam",
-        "--steps",
-        "3",
-        "--out",
-        str(tmp_path / "zoo"),
-    ]
+    asked = [sys.executable, str(BENCHMARKS / "zoo.py"), "--only", "simsiam", "--steps", "3"]
+    asked += ["--out", str(tmp_path / "zoo")]
     done = subprocess.run(asked, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (row,) = json.loads((tmp_path / "zoo.json").read_text())["rows"]

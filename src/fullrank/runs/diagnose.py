@@ -130,15 +130,16 @@ def is_silent(measures: dict[str, float]) -> bool:
     return measures.get("predicted_share", float("inf")) < limits.SILENT
 
 
-def with_silent_predictor(verdict: Verdict, share: float, hints: dict[str, Any], settings: SimpleNamespace) -> Verdict:
+def with_silent_predictor(verdict: Verdict, hints: dict[str, Any], settings: SimpleNamespace) -> Verdict:
     """The verdict on Z where the predictor says the same of every picture: a healthy Z does not help then."""
     remedies = [] if settings.method_options["batch_norm"] else ["turn batch norm on with --batch_norm true"]
     if any(weight > 0 for weight, _ in hints["levers"]["variance"].values()):
         remedies.append("leave the predictor out with --predictor none: the variance term keeps Z apart without it")
     words = ", or ".join(remedies or ["train longer, or with another learning rate"])
     others = [] if verdict.verdict == "healthy" else [verdict.remedy]
+    share = 100 * verdict.measures["predicted_share"]
     remark = (
-        f"{SILENT_PREDICTOR}: its output varies {100 * share:.2g} % as much as Z. Agreement then teaches the network "
+        f"{SILENT_PREDICTOR}: its output varies {share:.2g} % as much as Z. Agreement then teaches the network "
         "nothing, and only what the loss asks of Z itself does."
     )
     remedy = " ".join([*others, f"{words[0].upper()}{words[1:]}."])
@@ -170,8 +171,8 @@ def judge(
         apart = name == "Z" and verdict.verdict != "complete collapse"
         if apart and predicted is not None:
             verdict = dataclasses.replace(verdict, measures={**verdict.measures, "predicted_share": predicted})
-            if predicted < limits.SILENT:
-                verdict = with_silent_predictor(verdict, predicted, hints, settings)
+            if is_silent(verdict.measures):
+                verdict = with_silent_predictor(verdict, hints, settings)
         verdicts[name] = verdict
     return verdicts
 

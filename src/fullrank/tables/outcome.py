@@ -23,15 +23,8 @@ COMMON = 100  # epochs for which a time is given
 GIGABYTE = 1e9  # bytes: the unit of the paper
 STANDARD_ERRORS = 2  # by which a kNN accuracy has to be above that of the untrained network to count as above
 KNN = "knn"  # the column of its curve
-MEASURED = (
-    "knn",
-    "untrained",
-    "Y_rank",
-    "Z_rank",
-    "predicted_share",
-    "seconds",
-    "peak_memory",
-)  # values of a run that are written out
+# Values of a run that are written out.
+MEASURED = ("knn", "untrained", "Y_rank", "Z_rank", "predicted_share", "seconds", "peak_memory")
 
 
 @dataclass(frozen=True)
