@@ -1,9 +1,11 @@
 """What every test can ask for, and `pytest tests/reference --fixtures DIR`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.processes import Processes
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -23,6 +25,21 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         config.option.showfixtures = False
         config.option.fixtures_folder = path
         config.args.remove(folder[0])
+
+
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Processes]]:
+    """Gives a group of that many processes, the same one whenever the number is the same."""
+    groups: dict[int, Processes] = {}
+
+    def group_of(world: int) -> Processes:
+        if world not in groups or not groups[world].alive:
+            groups[world] = Processes(world, tmp_path_factory.mktemp(f"processes{world}-"))
+        return groups[world]
+
+    yield group_of
+    for group in groups.values():
+        group.close()
 
 
 @pytest.fixture

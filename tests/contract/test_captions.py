@@ -48,5 +48,5 @@ def test_compiled_agrees(name, unchecked_shapes):
     torch.testing.assert_close(run(other, given).loss, run(method, given).loss, rtol=1e-5, atol=1e-5)
 
 
-def test_two_processes_equal_one(name, tmp_path):
-    assert_two_processes_equal_one(name, tmp_path, text=True)
+def test_two_processes_equal_one(name, processes, tmp_path):
+    assert_two_processes_equal_one(name, processes(2), tmp_path, text=True)

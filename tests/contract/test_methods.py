@@ -10,6 +10,7 @@ from torch import nn
 from fullrank import methods
 from fullrank.methods import Batch, Regularizer
 from fullrank.networks import Momentum
+from fullrank.networks.batch_norm import synchronise_batch_norm
 from fullrank.runs.settings import FILLED_IN, method_options, switch_names, train_options
 from fullrank.schedules import Progress
 from fullrank.training.optimizer import OPTIMIZERS, build_optimizer
@@ -166,32 +167,27 @@ def test_published_optimiser_takes_every_parameter_once(name):
     assert set(given) == trained
 
 
-def process(rank, world, name, folder, options, text):
-    """One of several processes, with its own rows of the joint batches."""
-    torch.set_num_threads(1)
-    meeting = f"file://{folder}/meeting"
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
-    from fullrank.networks.batch_norm import synchronise_batch_norm
-
+def train_part(rank, name, steps, options, text, folder):
+    """One of two processes, with its own rows of the joint batches."""
     method = synchronise_batch_norm(build(name, text=text, **options).double())
     parallel = nn.parallel.DistributedDataParallel(method)
-    train(parallel, name, 3, torch.float64, slice(rank * N // world, (rank + 1) * N // world), text=text)
-    torch.save(method.state_dict(), folder / f"rank{rank}.pt")
-    torch.distributed.destroy_process_group()
+    train(parallel, name, steps, torch.float64, slice(rank * N // 2, (rank + 1) * N // 2), text=text)
+    torch.save(method.state_dict(), folder / f"{rank}.pt")
 
 
 @pytest.mark.parametrize(("name", "options"), PLAIN + VARIANTS)
-def test_two_processes_equal_one(name, options, tmp_path):
-    assert_two_processes_equal_one(name, tmp_path, options=options)
+def test_two_processes_equal_one(name, options, processes, tmp_path):
+    assert_two_processes_equal_one(name, processes(2), tmp_path, options=options)
 
 
-def assert_two_processes_equal_one(name, tmp_path, *, options=None, text=False):
+def assert_two_processes_equal_one(name, two, folder, *, steps=3, options=None, text=False):
     options = options or {}
-    torch.multiprocessing.spawn(process, (2, name, tmp_path, options, text), nprocs=2)
+    two.run(train_part, name, steps, options, text, folder)
     method = build(name, text=text, **options).double()
-    train(method, name, 3, torch.float64, text=text)
+    train(method, name, steps, torch.float64, text=text)
     for rank in range(2):
-        found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
+        found = torch.load(folder / f"{rank}.pt", weights_only=True)
+        assert found.keys() == method.state_dict().keys()
         for key, value in method.state_dict().items():
             message = lambda text, key=key: f"rank {rank}, {key}: {text}"  # noqa: E731, B023
             torch.testing.assert_close(found[key], value, rtol=1e-9, atol=1e-11, msg=message)

@@ -8,7 +8,7 @@ shapes, seeds and hyper-parameters from the file and expect nothing of them.
 
 import fnmatch
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -17,8 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-
-from tests.reference.processes import Processes
 
 COPIES = Path(__file__).parent / "fixtures"
 WITHOUT_INDEX = {
@@ -138,21 +136,6 @@ def fixture_file(error_table: ErrorTable) -> Callable[[str], Fixture]:
         return content
 
     return read
-
-
-@pytest.fixture(scope="session")
-def processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], Processes]]:
-    """Gives a group of that many processes, the same one whenever the number is the same."""
-    groups: dict[int, Processes] = {}
-
-    def group_of(world: int) -> Processes:
-        if world not in groups:
-            groups[world] = Processes(world, tmp_path_factory.mktemp(f"processes{world}-"))
-        return groups[world]
-
-    yield group_of
-    for group in groups.values():
-        group.close()
 
 
 @pytest.fixture

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
-import torch.distributed
 from torch import nn
 
 from fullrank import distributed
@@ -38,9 +39,8 @@ def uneven(rank: int) -> torch.Tensor:
     return rank + torch.randn(3 + 2 * rank, 4, generator=generator, dtype=torch.float64)
 
 
-def process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=WORLD)
+def find(rank: int, folder: Path) -> None:
+    """What one of the processes finds, written to the folder."""
     rows, value = held(rank), held(rank)
     everyone, total = distributed.gather_rows(rows), distributed.all_reduce_sum(value)
     gather_then_weigh(rank, everyone).backward()
@@ -62,14 +62,13 @@ def process(rank: int, folder: str) -> None:
         "value": value.detach(),
         "transposed": distributed.gather_rows(held(rank).detach().T),
     }
-    torch.save(results, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    torch.save(results, folder / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory) -> list[dict]:
-    folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(process, args=(str(folder),), nprocs=WORLD)
+def outcomes(processes, tmp_path_factory) -> list[dict]:
+    folder = tmp_path_factory.mktemp("found")
+    processes(WORLD).run(find, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 

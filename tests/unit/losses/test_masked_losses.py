@@ -1,8 +1,9 @@
 """Losses at hidden patches: ratios of sums over all processes, and the averaged gradient that belongs to them."""
 
+from pathlib import Path
+
 import pytest
 import torch
-import torch.distributed
 
 from fullrank import losses
 
@@ -33,22 +34,20 @@ def terms_of(name: str, rows: slice) -> tuple[dict[str, torch.Tensor], torch.Ten
     return losses.dvae(IMAGES[rows], PIXELS[rows] * given[:, :1, :1, :1], given, kl=0.3), given
 
 
-def process(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=WORLD)
+def find(rank: int, folder: Path) -> None:
+    """What one of the processes finds, written to the folder."""
     results = {}
     for name in ("mae", "ijepa", "beit", "dvae"):
         terms, given = terms_of(name, slice(rank * ROWS, (rank + 1) * ROWS))
         terms["loss"].backward()
         results[name] = {key: term.detach() for key, term in terms.items()} | {"gradient": given.grad}
-    torch.save(results, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    torch.save(results, folder / f"{rank}.pt")
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(process, args=(str(folder),), nprocs=WORLD)
+def outcomes(processes, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("found")
+    processes(WORLD).run(find, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(WORLD)]
 
 

@@ -4,16 +4,14 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from fullrank.errors import InputError
 from fullrank.methods import Batch, get
-from fullrank.networks.batch_norm import synchronise_batch_norm
 from fullrank.schedules import Progress
 from fullrank.training.optimizer import build_optimizer, set_rates
 from fullrank.views.masks import block_size, size_draws
 from tests.contract.networks import N, backbone, batch, build, run
-from tests.contract.test_methods import train
+from tests.contract.test_methods import assert_two_processes_equal_one, train
 
 DVAE = {"tokenizer": "dvae", "codes": 16, "tokenizer_share": 0.5}
 
@@ -126,24 +124,6 @@ def test_the_autoencoder_is_trained_first_and_alone():
     assert changed[3]["network"][0]
 
 
-def process(rank, world, folder):
-    """One of several processes, with its own rows of the joint batches, in which the autoencoder is trained first."""
-    torch.set_num_threads(1)
-    meeting = f"file://{folder}/meeting"
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
-    parallel = nn.parallel.DistributedDataParallel(synchronise_batch_norm(build("beit", **DVAE).double()))
-    train(parallel, "beit", 4, torch.float64, slice(rank * N // world, (rank + 1) * N // world))
-    torch.save(parallel.module.state_dict(), folder / f"rank{rank}.pt")
-    torch.distributed.destroy_process_group()
-
-
-def test_two_processes_train_one_autoencoder(tmp_path):
-    torch.multiprocessing.spawn(process, (2, tmp_path), nprocs=2)
-    method = build("beit", **DVAE).double()
-    train(method, "beit", 4, torch.float64)
-    for rank in range(2):
-        found = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
-        for key, value in method.state_dict().items():
-            torch.testing.assert_close(
-                found[key], value, rtol=1e-9, atol=1e-11, msg=lambda text, key=key: f"{key}: {text}"
-            )
+def test_two_processes_train_one_autoencoder(processes, tmp_path):
+    """For two steps the autoencoder, then the network."""
+    assert_two_processes_equal_one("beit", processes(2), tmp_path, steps=4, options=DVAE)

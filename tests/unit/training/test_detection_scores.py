@@ -19,7 +19,7 @@ from fullrank.evaluation.model import Model
 from fullrank.evaluation.splits import Part
 from fullrank.training.detect import DetectorRun
 from fullrank.training.task import Task
-from tests.reference.processes import Processes
+from tests.processes import Processes
 from tests.unit.data.picture_files import write_folder
 
 pytest.importorskip("pycocotools")
