@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from fullrank import cli
-from tests.end_to_end.processes import Warm
+from tests.end_to_end.processes import COMMAND, Warm
 
 # A run of a few seconds: tiny pictures, a tiny network.
 TINY = ["--data", "shapes:N=256,size=32", "--backbone", "test_resnet", "--expander", "32-32-32"]
@@ -26,7 +26,7 @@ class Command:
 
     def start(self, *arguments):
         """Begin where the imports are done (see `processes`)."""
-        return Warm(list(map(str, arguments)), self.folder, self.environment)
+        return Warm(COMMAND, list(map(str, arguments)), self.folder, self.environment)
 
     def start_cold(self, *arguments):
         """Begin with nothing, as a user does."""

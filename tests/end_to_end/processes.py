@@ -1,4 +1,4 @@
-"""Processes of the command that begin where their imports are done.
+"""Processes of the command, or of Python, that begin where their imports are done.
 
 Importing torch and lightning takes seconds, and there are some two hundred commands to run. One process imports them,
 and every command is a fork of it: a process of its own, with its own folder, environment, signals and end.
@@ -19,14 +19,23 @@ IMPORTED = ["fullrank.commands", "fullrank.training.fit", "fullrank.tables.repro
 WARM = multiprocessing.get_context("forkserver")
 WARM.set_forkserver_preload(IMPORTED)
 
+COMMAND, PYTHON = "command", "python"
+
 
 class Warm:
-    """A command that was started in this way, with the parts of `subprocess.Popen` that the tests use."""
+    """What was started in this way, with the parts of `subprocess.Popen` that the tests use.
 
-    def __init__(self, arguments: list[str], folder: Path, environment: Mapping[str, str]) -> None:
-        self._arguments = arguments
+    Args:
+        kind: `COMMAND` or `PYTHON`.
+        given: arguments of the command, or the lines of code.
+        folder: where it is started.
+        environment: all variables that it sees.
+    """
+
+    def __init__(self, kind: str, given: list[str], folder: Path, environment: Mapping[str, str]) -> None:
+        self._given = given
         ours, theirs = zip(*(WARM.Pipe(duplex=False) for _ in range(2)), strict=True)
-        self._process = WARM.Process(target=_carry_out, args=(arguments, folder, dict(environment), *theirs))
+        self._process = WARM.Process(target=_carry_out, args=(kind, given, folder, dict(environment), *theirs))
         self._process.start()
         for end in theirs:
             end.close()
@@ -59,7 +68,7 @@ class Warm:
         self._process.join(timeout)
         if self._process.exitcode is None:
             self._process.kill()
-            raise subprocess.TimeoutExpired(self._arguments, timeout or 0)
+            raise subprocess.TimeoutExpired(self._given, timeout or 0)
         for reader in self._readers:
             reader.join()
         out, err = self._texts
@@ -67,9 +76,9 @@ class Warm:
 
 
 def _carry_out(
-    arguments: list[str], folder: Path, environment: Mapping[str, str], out: Connection, err: Connection
+    kind: str, given: list[str], folder: Path, environment: Mapping[str, str], out: Connection, err: Connection
 ) -> None:
-    """Be the command, with its folder, environment, arguments and output.
+    """Be the command or the code, with its folder, environment, arguments and output.
 
     What libraries read when they are loaded, such as OMP_NUM_THREADS, is that of the process that imported them.
     """
@@ -81,7 +90,10 @@ def _carry_out(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = ["fullrank", *arguments]
+    if kind == PYTHON:
+        exec("\n".join(given), {"__name__": "__main__"})
+        return
+    sys.argv = ["fullrank", *given]
     from fullrank import cli
 
-    sys.exit(cli.main(arguments))
+    sys.exit(cli.main(given))

@@ -1,26 +1,26 @@
 """Every code block of the README and the docs is run, in the order in which a reader meets them.
 
-Training is cut to two steps, and the embedded set to 500 pictures where a command names no data: the wrapper below
-adds the options to the command, and the steps to `fullrank.train`; nothing else changes.
+Training is cut to two steps, and the embedded set to 500 pictures where a command names no data: `shortened` adds the
+options to the command, and the steps to `fullrank.train`; nothing else changes.
 """
 
 import os
 import re
-import stat
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.end_to_end.processes import COMMAND, PYTHON, Warm
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SHORT = "--steps 2 --batch_size 16"
-SMALL = "--data shapes:N=500"
+SHORT = ["--steps", "2", "--batch_size", "16"]
+SMALL = ["--data", "shapes:N=500"]
 # Installing and testing is what `.ci/run` does with the README's own words.
-ELSEWHERE = ("pip install", "pytest")
+ELSEWHERE = ("pip", "pytest")
 
 
 def blocks(page):
@@ -28,22 +28,22 @@ def blocks(page):
     return re.findall(r"^```(bash|python)\n(.*?)^```", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
-def write_wrapper(folder):
-    """A `fullrank` for the path that trains for a few steps only."""
-    wrapper = folder / "bin/fullrank"
-    wrapper.parent.mkdir()
-    module = f'"{sys.executable}" -m fullrank.cli'
-    cases = {
-        "*--resume*": "",
-        '"reproduce "*': SMALL,
-        '"train "*--data*|"train "*--config*': SHORT,
-        '"train "*--output*': f"{SHORT} {SMALL}",
-        '"train "*': f"{SHORT} {SMALL} --output runs/shapes-vicreg",
-        "*": "",
-    }
-    lines = [f'{case}) {module} "$@" {options} ;;\n' for case, options in cases.items()]
-    wrapper.write_text(f'#!/bin/sh\ncase "$1 $*" in\n{"".join(lines)}esac\n')
-    wrapper.chmod(wrapper.stat().st_mode | stat.S_IXUSR)
+def commands(code):
+    """The commands of a block of shell, in words."""
+    lines = code.replace("\\\n", " ").splitlines()
+    found = [words for line in lines if (words := shlex.split(line, comments=True)) and words[0] not in ELSEWHERE]
+    assert all(words[0] == "fullrank" and not {"|", ">", "&&", ";"} & {*words} for words in found), code
+    return [words[1:] for words in found]
+
+
+def shortened(command):
+    """The same command on less, of which nothing is said on the page."""
+    if command[0] == "reproduce":
+        return command + SMALL
+    if command[0] != "train" or "--resume" in command:
+        return command
+    where = [] if "--output" in command else ["--output", "runs/shapes-vicreg"]
+    return command + SHORT + ([] if {"--data", "--config"} & {*command} else [*SMALL, *where])
 
 
 def write_photos(folder):
@@ -58,25 +58,24 @@ def write_photos(folder):
 def desk(tmp_path_factory):
     """The folder of a reader who follows the pages one after the other."""
     folder = tmp_path_factory.mktemp("desk")
-    write_wrapper(folder)
     write_photos(folder)
     return folder
 
 
-def run(kind, code, desk):
-    environment = os.environ | {"PATH": f"{desk}/bin:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
-    if kind == "python":
-        code = re.sub(r"epochs=\d+", "steps=2, batch_size=16", code)
-        return subprocess.run([sys.executable, "-c", code], cwd=desk, env=environment, capture_output=True, text=True)
-    lines = [line for line in code.splitlines() if not line.startswith(ELSEWHERE)]
-    return subprocess.run(["bash", "-ec", "\n".join(lines)], cwd=desk, env=environment, capture_output=True, text=True)
+def steps(language, code):
+    """What a reader does one after the other to follow a block: (kind, what a process is given)."""
+    if language == "python":
+        return [(PYTHON, re.sub(r"epochs=\d+", "steps=2, batch_size=16", code).splitlines())]
+    return [(COMMAND, shortened(words)) for words in commands(code)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_code_blocks_run(page, desk):
-    for kind, code in blocks(page):
-        done = run(kind, code, desk)
-        assert done.returncode == 0, f"{page.name}:\n{code}\n{done.stderr[-3000:]}"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for kind, given in [step for block in blocks(page) for step in steps(*block)]:
+        process = Warm(kind, given, desk, environment)
+        _, err = process.communicate(240)
+        assert process.returncode == 0, f"{page.name}:\n{given}\n{err[-3000:]}"
 
 
 def test_the_readme_is_tested_at_all():
