@@ -55,19 +55,18 @@ class Compared:
 
     @property
     def headings(self) -> list[str]:
-        """Of the columns."""
+        """Of the columns: settings come last, since there may be many."""
         measured = ["kNN", "Y", "Z", "rank Y", "rank Z", "time", "memory"]
-        return ["run", *self.differing, *self.evaluations, *measured]
+        return ["run", *self.evaluations, *measured, *self.differing]
 
     def cells(self, line: int) -> list[str]:
         """Of one line."""
         outcome = self.outcomes[line]
-        settings = list(self.settings(line).values())
         knn = f"{outcome.measured('untrained')} → {outcome.measured('knn')}"
         return [
-            *[self.title(line), *settings, *self.scores(line), knn],
+            *[self.title(line), *self.scores(line), knn],
             *[outcome.verdict("Y"), outcome.verdict("Z"), outcome.measured("Y_rank"), outcome.measured("Z_rank")],
-            *[duration(outcome.values["seconds"]), outcome.memory],
+            *[duration(outcome.values["seconds"]), outcome.memory, *self.settings(line).values()],
         ]
 
     def title(self, line: int) -> str:
