@@ -20,6 +20,7 @@ SEEN = [sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEV
         ("4,7", 2, 1, "7 5"),
         ("GPU-a,GPU-b", 2, 0, "GPU-a 5"),
         ("3", 1, 0, "3 5"),
+        (None, 1, 0, "None 5"),
     ],
 )
 def test_each_of_several_gpus_has_a_run_of_its_own(tmp_path, monkeypatch, given, gpus, slot, seen):

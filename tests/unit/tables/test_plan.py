@@ -375,6 +375,21 @@ def test_data_without_labels_can_be_planned(pictures):
     assert plan.notes == ("The data has no labels: there is no accuracy, and the verdict alone decides.",)
 
 
+def test_the_first_run_may_be_the_one_that_is_left_out(tmp_path, monkeypatch):
+    """The first is the one that is tried as a whole."""
+    np.save(tmp_path / "grey.npy", np.random.default_rng(0).integers(0, 255, (64, 32, 32), dtype=np.uint8))
+
+    def two_alone(*given):
+        jobs, notes = expand(*given)
+        return [job for name in ("cmc", "vicreg") for job in jobs if job.name == name], notes
+
+    monkeypatch.setattr(planning, "expand", two_alone)
+    plan = planning.make_plan("imagenet", SMALL | {"data": str(tmp_path / "grey.npy")}, **GIVEN)
+    assert "cmc is left out: cmc splits the colours of RGB images" in plan.notes[-1]
+    assert [job.name for job in plan.jobs] == list(plan.total) == ["vicreg"]
+    assert plan.total["vicreg"] > 0
+
+
 def test_small_classes_and_missing_colours_are_no_reason_to_give_up(tmp_path):
     chance = np.random.default_rng(0)
     for number in range(400):  # 50 a class, grey
