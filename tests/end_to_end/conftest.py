@@ -23,10 +23,12 @@ class Command:
         self.folder = folder
         threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         self.environment = os.environ | threads | {"COLUMNS": "100", "CUDA_VISIBLE_DEVICES": ""}
+        self.started = []
 
     def start(self, *arguments):
         """Begin where the imports are done (see `processes`)."""
-        return Warm(COMMAND, list(map(str, arguments)), self.folder, self.environment)
+        self.started.append(Warm(COMMAND, list(map(str, arguments)), self.folder, self.environment))
+        return self.started[-1]
 
     def start_cold(self, *arguments):
         """Begin with nothing, as a user does."""
@@ -38,6 +40,11 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+    def end(self):
+        """End what a test that failed left behind: Python would wait for it."""
+        for process in self.started:
+            process.kill()
 
     def __call__(self, *arguments):
         # Training on several devices starts the command again, as it was started.
@@ -61,7 +68,9 @@ class Command:
 
 @pytest.fixture
 def command(tmp_path):
-    return Command(tmp_path)
+    run = Command(tmp_path)
+    yield run
+    run.end()
 
 
 @pytest.fixture(scope="session")
