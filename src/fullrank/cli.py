@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it flushes
         return BROKEN_PIPE
     except KeyboardInterrupt as stop:
-        print(f"fullrank: {stop or 'stopped; nothing was saved'}", file=sys.stderr)
+        print(f"fullrank: {str(stop) or 'stopped; nothing was saved'}", file=sys.stderr)
         return 128 + getattr(stop, "signal", signal.SIGINT)
 
 

@@ -153,6 +153,18 @@ def test_a_signal_saves_the_runs_and_the_same_command_goes_on_from_there(command
         assert list(command.folder.glob("table/runs/*/last.ckpt"))
 
 
+def test_stopped_while_it_plans_it_says_so(command):
+    process = command.start_cold(*NORMALIZATION)
+    said = iter(process.stderr.readline, "")
+    assert any("timing a few steps" in line for line in said)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGINT
+    assert err.splitlines()[-1] == "fullrank: stopped; nothing was saved"
+    assert not (command.folder / "table").exists()
+
+
 def test_a_second_signal_ends_runs_that_do_not_stop(command):
     process = command.start("reproduce", "collapse-std", *DATA[:2], "--epochs", "400", "--output", "table")
     wait_for(lambda: any("step " in log.read_text() for log in command.folder.glob("table/logs/*.log")))

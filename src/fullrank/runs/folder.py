@@ -149,7 +149,7 @@ def refuse_folder(folder: Path, *, overwrite: bool) -> None:
     try:
         holds_run = (folder / CONFIG).exists()
         if holds_run and not overwrite:
-            raise InputError(f"{folder} holds another run: add --resume, --overwrite or another --output")
+            raise InputError(f"{folder} holds a run already: add --resume, --overwrite or another --output")
         if folder.exists() and not holds_run and any(folder.iterdir()):
             raise InputError(f"{folder} is not empty and not a run: choose another --output")
     except OSError as error:

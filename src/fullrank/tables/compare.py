@@ -220,7 +220,8 @@ def views_in_words(lines: Sequence[Sequence[Mapping[str, Any]] | None]) -> list[
 
 
 def words_of(value: Any) -> str:
-    """A setting in a table."""
+    """A setting in a table, numbers to six digits."""
+    value = float(f"{value:.6g}") if isinstance(value, float) else value
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 

@@ -19,6 +19,7 @@ from rich.table import Table as Grid
 from fullrank.files import plain
 from fullrank.report.wording import counted
 from fullrank.runs.folder import Run
+from fullrank.runs.settings import FREE
 from fullrank.tables.expand import judges_of
 from fullrank.tables.line import Line, kind_of
 from fullrank.tables.outcome import MEASURED, Outcome, agreement, outcome_of, score_of
@@ -30,6 +31,7 @@ from fullrank.tables.written import Fitted, in_short, markdown_table
 
 ABOVE = "by two standard errors of the queries (what another seed would change is not in it)"
 PROBE = "linear"  # what the number of a cell is where none was published
+SAID = ("data", "backbone", "epochs", "samples")  # settings of which each has a fact of its own
 FEWEST_STEPS = 100  # of a run, for it to tell anything
 TOO_SHORT = (
     f"Most runs neither collapsed nor learned, or had fewer than {FEWEST_STEPS} steps: they may be too short to tell. "
@@ -110,12 +112,14 @@ class Filled:
 
     @property
     def in_one_line(self) -> str:
-        """How many cells agree: how many runs where one fills several."""
+        """How many cells agree, and how many in part: how many runs where one fills several."""
         judged = [[line for line in lines if line.is_judged] for _, lines in self.by_run]
-        runs = [[line.agrees is True for line in lines] for lines in judged if lines]
+        runs = [[line.agrees for line in lines] for lines in judged if lines]
+        in_part = sum(None in agrees and False not in agrees for agrees in runs)
         of_seeds = f" of {self.seeds} seeds" if self.seeds > 1 else ""
         things = f"runs{of_seeds}" if any(len(lines) > 1 for lines in runs) else "cells"
-        return f"{sum(map(all, runs))} of {len(runs)} {things} agree with the paper on collapse or none" if runs else ""
+        said = f"{sum(map(all, runs))} of {len(runs)} {things} agree with the paper on collapse or none"
+        return (f"{said}, {in_part} in part" if in_part else said) if runs else ""
 
     @property
     def too_short(self) -> bool:
@@ -142,6 +146,8 @@ class Filled:
         machine, versions = summary["hardware"], summary["versions"]
         said = {"data": f"{summary['data']}, {summary['images']:,} pictures", "backbone": summary["backbone"]}
         said["epochs"] = " to ".join(f"{epochs:g}" for epochs in dict.fromkeys((self.lengths[0], self.lengths[-1])))
+        own = {name: value for name, value in self.plan.base.items() if name not in {*FREE, *SAID}}
+        said |= {"settings": settings_in_words(own)} if own else {}
         said["seeds"] = f"{self.seeds}, from {self.plan.seed} on"
         threads = counted(machine["threads"], "threads")
         said["hardware"] = f"{machine['device']}, {threads} a run, {self.plan.slots} at once"

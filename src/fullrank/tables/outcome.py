@@ -172,7 +172,8 @@ def agreement(cell: Cell, outcome: Outcome) -> tuple[bool | None, str]:
     after = f" after {outcome.values['steps']:,.0f} steps" if "steps" in outcome.values else ""
     why = f"; Z{after}: {outcome.reason}" if outcome.reason else ""
     by_verdict = "a complete collapse" if collapsed else "no complete collapse"
-    by_knn = "kNN above the untrained network" if gained else "kNN not above the untrained network"
+    risen = gained is False and outcome.values["knn"] > outcome.values["untrained"]
+    by_knn = f"kNN {'' if gained else 'not clearly ' if risen else 'not '}above the untrained network"
     if collapsed is None:
         split = f"a complete collapse in {outcome.collapsing} of {counted(outcome.seeds, 'runs')}"
         return None, f"{split}{'' if gained is None else f', {by_knn}'}{why}"

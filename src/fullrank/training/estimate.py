@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import signal
 import statistics
 import tempfile
 import time
@@ -244,8 +245,13 @@ def _timed(settings: SimpleNamespace, pictures: Source, batch_size: int) -> floa
         adapter = build_adapter(settings, prepared, Path(folder), Console(quiet=True))
         clock = Clock()
         trainer = lightning_trainer(settings, adapter.total_steps, [clock], False, Path(folder))
-        with quiet():
-            trainer.fit(adapter)
+        asked_to_stop = signal.getsignal(signal.SIGINT)
+        try:
+            with quiet():
+                trainer.fit(adapter)
+        except SystemExit as end:  # what Lightning makes of Ctrl-C, deaf to the next one
+            signal.signal(signal.SIGINT, asked_to_stop)
+            raise KeyboardInterrupt from end
     return statistics.median(clock.seconds[WARM_UP:])
 
 

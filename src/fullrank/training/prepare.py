@@ -25,6 +25,7 @@ from fullrank.data.tokens import Tokenizer, model_tokenizer, train_tokenizer
 from fullrank.errors import InputError
 from fullrank.methods import DataFacts
 from fullrank.networks.text import HUB, token_kind
+from fullrank.report.wording import counted
 from fullrank.runs.build import facts_of, text_encoder_of
 from fullrank.runs.folder import TOKENIZER
 from fullrank.training.feed import CaptionFeed, Feed, MemoryFeed, StreamFeed, WorkerFeed
@@ -96,7 +97,7 @@ def prepare(settings: SimpleNamespace, console: Console) -> Prepared:
     count = "a stream" if isinstance(opened, Stream) else f"{len(opened):,} pictures"
     height, width = check.sizes[1]
     size = f"{height} x {width}" if pixels.size else f"many sizes, usually {height} x {width}"
-    kind = f"{pixels.channels} channels of {pixels.depth}"
+    kind = f"{counted(pixels.channels, 'channels')} of {pixels.depth}"
     console.print(f"data: {opened.name}, {count} of {size}, {kind}", markup=False)
     console.print(f"data: normalisation {pixels.normalisation}", markup=False)
     console.print(f"data: in {placement}: {reason}", markup=False)

@@ -78,6 +78,14 @@ def test_settings_that_say_nothing_are_missing(tmp_path):
     assert [row[-1] for row in found.rows] == ['{"variance": 0.5}', "–"]
 
 
+def test_numbers_of_settings_are_short(tmp_path):
+    runs = [run_in(tmp_path / name) for name in ("a", "ab")]
+    for run, warm_up in zip(runs, (2 / 9, 1.0), strict=True):
+        settings = yaml.safe_load((run / "config.yaml").read_text()) | {"samples": 0, "warmup_epochs": warm_up}
+        (run / "config.yaml").write_text(yaml.safe_dump(settings))
+    assert [row[-1] for row in compare_runs(runs, None).rows] == ["0.222222", "1.0"]
+
+
 def test_curves_are_written_in_full(tmp_path):
     runs = [run_in(tmp_path / "a"), run_in(tmp_path / "ab")]
     (runs[1] / "metrics.csv").write_text("step,epoch,Z_std,knn\n2,1,,30\n3,1.5,0.1234567890123,40\n4,2,,\n")

@@ -1,6 +1,7 @@
 """The filled table and its page, from runs as they lie on the disk."""
 
 import csv
+import dataclasses
 import io
 import json
 
@@ -74,6 +75,19 @@ def test_every_cell_has_its_line(filled):
     assert filled.differences == [f"VICReg, BN, Var/Cov Reg: {words}"]
 
 
+def test_cells_that_agree_in_part_are_counted(tmp_path):
+    filled = table_of(tmp_path, "regularization", RESULTS | {"byol-no-reg": (24.0, HEALTHY, 30.0)})
+    assert filled.in_one_line == "2 of 4 cells agree with the paper on collapse or none, 1 in part"
+
+
+def test_settings_that_were_given_are_said(filled):
+    assert "settings" not in filled.circumstances
+    base = {"data": "shapes", "epochs": 2.0, "samples": 64, "workers": 3, "batch_size": 32, "recipe": "shapes"}
+    again = dataclasses.replace(filled, plan=dataclasses.replace(filled.plan, base=base))
+    assert again.circumstances["settings"] == "batch_size 32, recipe shapes"
+    assert "| settings | batch_size 32, recipe shapes |" in again.markdown()
+
+
 def test_markdown_has_as_many_cells_in_every_row(filled):
     lines = [line for line in filled.markdown().splitlines() if line.startswith("| ")]
     counts = [line.count("|") for line in lines]
@@ -102,6 +116,7 @@ def test_csv_has_numbers_in_full(filled):
     assert len(rows) == 24
     assert rows[0]["ours"] == "70.0"
     assert rows[0]["settings"] == "method byol"
+    assert {row["unit"] for row in rows} == {"%"}
     assert rows[0]["peak_memory"] == "1.073741824"
     assert [row["agrees"] for row in rows].count("no") == 1
 

@@ -1,5 +1,6 @@
 """What a run would take: what is timed, and what is counted. Times themselves are not looked at."""
 
+import signal
 from types import SimpleNamespace
 
 import numpy as np
@@ -38,6 +39,16 @@ def test_the_clock_counts_steps_of_the_optimiser():
     for number in range(7):
         clock.on_train_batch_end(trainer, None, {"loss": torch.tensor(1.0)}, None, number)
     assert len(clock.seconds) == 2
+
+
+def test_ctrl_c_while_steps_are_timed_is_ctrl_c(monkeypatch):
+    """And not the exit that Lightning makes of it; the next one is heard too."""
+    heard = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Clock, "on_train_batch_end", lambda *given: signal.raise_signal(signal.SIGINT))
+    settings = resolve({"data": "shapes:N=64,size=32", "backbone": "test_resnet", "batch_size": 16})
+    with pytest.raises(KeyboardInterrupt):
+        seconds_of_step(settings, open_few(settings))
+    assert signal.getsignal(signal.SIGINT) is heard
 
 
 def test_the_settings_that_are_timed_are_not_changed():
