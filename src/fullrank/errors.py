@@ -1,4 +1,4 @@
-"""What a user is told when something that they gave cannot be used."""
+"""What a user is told when something that they gave cannot be used, or when they asked for the end."""
 
 from __future__ import annotations
 
@@ -16,6 +16,14 @@ class InputError(ValueError):
 
 class NotFinite(InputError):
     """A loss that is NaN or infinite: in training not what was given is at fault, but how the run went."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked for the end: words say what was saved, and the exit status of the command which signal it was."""
+
+    def __init__(self, words: str, signal: int) -> None:
+        super().__init__(words)
+        self.signal = signal
 
 
 def one_line(message: str) -> str:

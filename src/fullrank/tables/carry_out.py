@@ -16,25 +16,16 @@ from typing import Any
 
 import torch
 
-from fullrank.errors import InputError
+from fullrank.errors import InputError, Interrupted
 from fullrank.report.wording import counted, duration
 from fullrank.tables.costs import makespan
 from fullrank.tables.expand import Job
 from fullrank.tables.plan import Plan
-from fullrank.tables.processes import command_of, environment_of, why
+from fullrank.tables.processes import LOOK, command_of, environment_of, why
 from fullrank.tables.taken import Call, seconds_of_calls, taken_in_words
 from fullrank.tables.work import is_done, run_folder
 
-LOOK = 0.1  # seconds between two looks at the runs
 LOG_END = 4000  # characters of a log in which its last words are looked for
-
-
-class Stopped(KeyboardInterrupt):
-    """A signal asked for the end; runs were saved where they stood."""
-
-    def __init__(self, words: str, signal: int) -> None:
-        super().__init__(words)
-        self.signal = signal
 
 
 @dataclass
@@ -53,8 +44,8 @@ def carry_out(
 ) -> dict[str, str]:
     """Do what is not yet done; returns the runs that failed with the reason of each.
 
-    A run that fails leaves the others as they are. Raises `Stopped` when a signal asked for the end: the runs have then
-    saved where they stand, and the same call goes on from there.
+    A run that fails leaves the others as they are. Raises `Interrupted` when a signal asked for the end: the runs have
+    then saved where they stand, and the same call goes on from there.
 
     Args:
         plan: of the table.
@@ -98,7 +89,7 @@ def carry_out(
             stop(running, asked)
             call.keep()
             left = len(waiting) + sum(each.process.returncode != 0 for each in running)
-            raise Stopped(f"stopped with {count - left} of {count} runs done; the same command goes on", asked[0])
+            raise Interrupted(f"stopped with {count - left} of {count} runs done; the same command goes on", asked[0])
     if ended or failed:
         call.keep()
         said = f"{counted(len(ended) + len(failed), 'runs')} in {duration(time.monotonic() - began)}"

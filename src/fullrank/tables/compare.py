@@ -154,7 +154,7 @@ class Compared:
         return "\n\n".join([markdown_table(self.headings, self.rows), *self.notes]) + "\n"
 
     def csv(self) -> str:
-        """One row a line, every number in full."""
+        """One row a line, every measured number in full."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         values = [*MEASURED, *(f"{name}{SPREAD}" for name in MEASURED)]

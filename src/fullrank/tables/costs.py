@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import heapq
 import json
 import math
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,7 @@ from fullrank.report.wording import duration
 from fullrank.runs.build import text_encoder_of
 from fullrank.runs.settings import resolve
 from fullrank.tables.expand import TRAINING, Job, pictures_needed
-from fullrank.tables.processes import command_of, environment_of, why
+from fullrank.tables.processes import LOOK, command_of, environment_of, why
 from fullrank.training.estimate import Opened, seconds_of_step
 from fullrank.training.finetune import recipe_of
 from fullrank.training.gain import FINAL
@@ -73,10 +75,10 @@ def time_steps(plan: Plan, opened: Opened, check: Callable[[], None]) -> tuple[d
     return times, refused
 
 
-def try_out(plan: Plan, count: int) -> Trial:
+def try_out(plan: Plan, count: int, given_up: threading.Event) -> Trial:
     """A first run of one step and all that comes after, on few pictures and on more of them.
 
-    What trains networks to judge them is left out: it is counted by its steps.
+    What trains networks to judge them is left out: it is counted by its steps. Once it is `given_up` it is ended.
 
     Raises `InputError` with what it said where it fails: then so would every other.
     """
@@ -91,9 +93,16 @@ def try_out(plan: Plan, count: int) -> Trial:
         began = time.monotonic()
         dataclasses.replace(plan, jobs=(first,)).write(folder)
         command = [*command_of(folder, first, plan.seed), *map(str, sizes)]
-        done = subprocess.run(command, capture_output=True, text=True, env=environment_of(plan.threads))
-        if done.returncode:
-            raise InputError(f"a short run of {first.name} failed: {why(done.returncode, done.stderr)}")
+        pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        process = subprocess.Popen(command, env=environment_of(plan.threads), **pipes)
+        said = None
+        while said is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                _, said = process.communicate(timeout=LOOK)
+            if given_up.is_set():
+                process.kill()
+        if process.returncode:
+            raise InputError(f"a short run of {first.name} failed: {why(process.returncode, said)}")
         whole = time.monotonic() - began
         tried = json.loads((folder / "trial.json").read_text(encoding="utf-8"))
     times = tried["seconds"]

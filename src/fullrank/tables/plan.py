@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -244,14 +245,19 @@ def make_plan(
         if budget is not None and trying.done() and not trying.exception():
             refuse_hopeless(plan, trying.result(), USED * (budget - (time.monotonic() - began)))
 
+    given_up = threading.Event()
     with ThreadPoolExecutor() as both, own_threads(plan.threads):
-        trying = both.submit(try_out, plan, count)  # beside the steps, as runs will be beside each other
-        if plan.slots == 1:
-            wait([trying])
-        step, refused = time_steps(plan, opened, check)
-        first_can = plan.jobs[0].name not in refused
-        plan = without(plan, refused)
-        trial = trying.result() if first_can else try_out(plan, count)
+        trying = both.submit(try_out, plan, count, given_up)  # beside the steps, as runs will be beside each other
+        try:
+            if plan.slots == 1:
+                wait([trying])
+            step, refused = time_steps(plan, opened, check)
+            first_can = plan.jobs[0].name not in refused
+            plan = without(plan, refused)
+            trial = trying.result() if first_can else try_out(plan, count, given_up)
+        except BaseException:
+            given_up.set()  # or leaving this block would wait for its end
+            raise
     if plan.threads is not None:
         slots = slots_in_memory(slots, trial)
     plan = dataclasses.replace(plan, step=step, slots=slots, threads=threads_of(base, slots))

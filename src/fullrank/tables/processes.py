@@ -9,6 +9,8 @@ from pathlib import Path
 
 from fullrank.tables.expand import Job
 
+LOOK = 0.1  # seconds between two looks at it
+
 
 def command_of(folder: Path, job: Job, seed: int) -> list[str]:
     """What starts it."""

@@ -19,6 +19,7 @@ import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -29,7 +30,7 @@ from fullrank.data.loading import choose_placement
 from fullrank.data.memory import available_memory
 from fullrank.data.source import Source
 from fullrank.data.streams import Stream
-from fullrank.errors import InputError
+from fullrank.errors import InputError, Interrupted
 from fullrank.evaluation.features import choose_device
 from fullrank.evaluation.splits import is_labelled
 from fullrank.machine import hardware
@@ -245,13 +246,12 @@ def _timed(settings: SimpleNamespace, pictures: Source, batch_size: int) -> floa
         adapter = build_adapter(settings, prepared, Path(folder), Console(quiet=True))
         clock = Clock()
         trainer = lightning_trainer(settings, adapter.total_steps, [clock], False, Path(folder))
-        asked_to_stop = signal.getsignal(signal.SIGINT)
         try:
             with quiet():
                 trainer.fit(adapter)
-        except SystemExit as end:  # what Lightning makes of Ctrl-C, deaf to the next one
-            signal.signal(signal.SIGINT, asked_to_stop)
-            raise KeyboardInterrupt from end
+        except SystemExit as end:  # what Lightning makes of a signal
+            number = signal.SIGTERM if isinstance(end, SIGTERMException) else signal.SIGINT
+            raise Interrupted("stopped; nothing was saved", number) from end
     return statistics.median(clock.seconds[WARM_UP:])
 
 

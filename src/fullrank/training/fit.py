@@ -21,7 +21,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from rich.console import Console
 
-from fullrank.errors import InputError
+from fullrank.errors import InputError, Interrupted
 from fullrank.files import write_text
 from fullrank.networks.batch_norm import synchronise_batch_norm
 from fullrank.runs.build import build_method, check_sizes
@@ -53,14 +53,6 @@ ROWS = 200  # of metrics.csv in a whole run, at most
 LOOK_EVERY = 10  # steps between two looks at Y and Z, at least: one costs about a tenth of a fast step
 PROBES = 10  # online kNN measurements in a whole run, at most
 PROBE_SHARE = 0.03  # of the run's time that they may take, where a picture costs six passes in training and one here
-
-
-class Interrupted(KeyboardInterrupt):
-    """The run was asked to stop by a signal, and was saved."""
-
-    def __init__(self, words: str, signal: int) -> None:
-        super().__init__(words)
-        self.signal = signal
 
 
 def train_run(given: Mapping[str, Any]) -> Run:

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import math
+import threading
 
 import numpy as np
 import pytest
@@ -373,6 +374,28 @@ def test_data_without_labels_can_be_planned(pictures):
     plan = planning.make_plan("normalization", SMALL | {"data": str(pictures)}, **GIVEN)
     assert {job.judged for job in plan.jobs} == {()}
     assert plan.notes == ("The data has no labels: there is no accuracy, and the verdict alone decides.",)
+
+
+def test_a_trial_that_is_given_up_is_ended():
+    given_up = threading.Event()
+    given_up.set()
+    plan = plan_of("expander", 0.1)
+    with pytest.raises(InputError, match="ended by SIGKILL"):
+        planning.try_out(plan, COUNT, given_up)
+
+
+def test_who_stops_a_plan_does_not_wait_for_its_trial(monkeypatch):
+    seen = []
+
+    def stop(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(planning, "cpu_count", lambda: 2)  # with one core runs are not timed beside the trial
+    monkeypatch.setattr(planning, "try_out", lambda plan, count, given_up: seen.append(given_up.wait(60)))
+    monkeypatch.setattr(planning, "time_steps", stop)
+    with pytest.raises(KeyboardInterrupt):
+        planning.make_plan("expander", SMALL | {"data": "shapes:N=400,size=32"}, **GIVEN)
+    assert seen == [True]
 
 
 def test_the_first_run_may_be_the_one_that_is_left_out(tmp_path, monkeypatch):

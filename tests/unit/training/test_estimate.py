@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from fullrank.data.memory import available_memory
-from fullrank.errors import InputError
+from fullrank.errors import InputError, Interrupted
 from fullrank.runs.settings import resolve
 from fullrank.training.estimate import FEW, LOOKED, Clock, devices_of, few_of, open_few, plan_run, seconds_of_step
 
@@ -41,14 +41,16 @@ def test_the_clock_counts_steps_of_the_optimiser():
     assert len(clock.seconds) == 2
 
 
-def test_ctrl_c_while_steps_are_timed_is_ctrl_c(monkeypatch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_steps_are_timed_is_that_signal(monkeypatch, number):
     """And not the exit that Lightning makes of it; the next one is heard too."""
-    heard = signal.getsignal(signal.SIGINT)
-    monkeypatch.setattr(Clock, "on_train_batch_end", lambda *given: signal.raise_signal(signal.SIGINT))
+    heard = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(Clock, "on_train_batch_end", lambda *given: signal.raise_signal(number))
     settings = resolve({"data": "shapes:N=64,size=32", "backbone": "test_resnet", "batch_size": 16})
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted, match="nothing was saved") as stop:
         seconds_of_step(settings, open_few(settings))
-    assert signal.getsignal(signal.SIGINT) is heard
+    assert stop.value.signal == number
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == heard
 
 
 def test_the_settings_that_are_timed_are_not_changed():
