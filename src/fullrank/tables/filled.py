@@ -31,7 +31,7 @@ from fullrank.tables.written import Fitted, in_short, markdown_table
 
 ABOVE = "by two standard errors of the queries (what another seed would change is not in it)"
 PROBE = "linear"  # what the number of a cell is where none was published
-SAID = ("data", "backbone", "epochs", "samples")  # settings of which each has a fact of its own
+SAID = ("data", "backbone", "epochs", "samples", "precision")  # settings of which each has a fact of its own
 FEWEST_STEPS = 100  # of a run, for it to tell anything
 TOO_SHORT = (
     f"Most runs neither collapsed nor learned, or had fewer than {FEWEST_STEPS} steps: they may be too short to tell. "

@@ -82,7 +82,8 @@ def test_cells_that_agree_in_part_are_counted(tmp_path):
 
 def test_settings_that_were_given_are_said(filled):
     assert "settings" not in filled.circumstances
-    base = {"data": "shapes", "epochs": 2.0, "samples": 64, "workers": 3, "batch_size": 32, "recipe": "shapes"}
+    base = {"data": "shapes", "epochs": 2.0, "samples": 64, "precision": "auto", "workers": 3}
+    base |= {"batch_size": 32, "recipe": "shapes"}
     again = dataclasses.replace(filled, plan=dataclasses.replace(filled.plan, base=base))
     assert again.circumstances["settings"] == "batch_size 32, recipe shapes"
     assert "| settings | batch_size 32, recipe shapes |" in again.markdown()
